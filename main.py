@@ -1,0 +1,265 @@
+"""The user API: run `uvicorn main:app --reload` and open http://localhost:8000/docs."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi_offline import FastAPIOffline
+from pydantic_core import to_json
+from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, TimeoutError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from database import SessionDep, init_db
+from models import EMAIL_INDEX, User
+from schemas import Detail, UserBodies, UserBody, UserChanges, UserId, UserQuery, UserRead
+
+MAX_BODY = 1024 * 1024  # bytes
+
+# What a call may answer beside its success, for /docs.
+Answers = dict[int | str, dict[str, Any]]
+UNAVAILABLE: Answers = {503: {"model": Detail, "description": "Database away or too busy"}}
+NOT_FOUND: Answers = {404: {"model": Detail, "description": "User not found"}}
+REFUSED: Answers = {
+    409: {"model": Detail, "description": "Email already registered"},
+    413: {"model": Detail, "description": "Body larger than 1 MiB"},
+}
+
+init_db()
+# A FastAPI() whose /docs needs nothing from the internet.
+app = FastAPIOffline(title="User API", responses=UNAVAILABLE)
+
+
+# ---- Errors: one shape, {"detail": ...}, and never a word of the database
+
+
+@app.exception_handler(RequestValidationError)
+async def invalid_input(request: Request, error: RequestValidationError) -> Response:
+    """Answer 422 with the place and kind of each mistake.
+
+    FastAPI's own handler also quotes the input, and fails if that is NaN or broken Unicode.
+    """
+    if isinstance(error.body, bytes):  # as `curl -d` sends it, if nobody tells it otherwise
+        hint = "Send JSON, with the header Content-Type: application/json"
+        return unprocessable([{"type": "json_type", "loc": ["body"], "msg": hint}])
+    return unprocessable(error.errors())
+
+
+@app.exception_handler(400)
+async def unreadable_body(request: Request, error: HTTPException) -> Response:
+    """Answer 422, where FastAPI answers 400, to a body too garbled or too deep for a parser."""
+    return unprocessable([{"type": "json_invalid", "loc": ["body"], "msg": "JSON decode error"}])
+
+
+def unprocessable(errors: Sequence[Mapping[str, Any]]) -> Response:
+    """Return a 422 in the form that FastAPI documents."""
+    detail = [{key: error[key] for key in ("type", "loc", "msg")} for error in errors]
+    return Response(json.dumps({"detail": detail}), 422, media_type="application/json")
+
+
+@app.exception_handler(IntegrityError)
+async def email_taken(request: Request, error: IntegrityError) -> Response:
+    """Answer 409 if the database refused a second user with the same email."""
+    # The first line names the constraint; PostgreSQL's others quote what the client sent.
+    if str(EMAIL_INDEX.name) not in str(error.orig).splitlines()[0]:
+        raise error
+    return JSONResponse({"detail": "Email already registered"}, 409)
+
+
+@app.exception_handler(OperationalError)
+@app.exception_handler(InterfaceError)
+@app.exception_handler(TimeoutError)
+async def database_unavailable(request: Request, error: Exception) -> Response:
+    """Answer 503 if the database is away or has had no time for us."""
+    logging.getLogger(__name__).error("Database error: %s", getattr(error, "orig", error))
+    detail = {"detail": "Database unavailable, try again later"}
+    return JSONResponse(detail, 503, headers={"Retry-After": "1"})
+
+
+@app.exception_handler(Exception)
+async def server_error(request: Request, error: Exception) -> Response:
+    """Answer 500 to a mistake of ours; the server's log has the traceback."""
+    return JSONResponse({"detail": "Internal Server Error"}, 500)
+
+
+class LimitBody:
+    """ASGI middleware that refuses long bodies; FastAPI's `max_body_size` does so in plain text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; what reads more than MAX_BODY of its body gets the 413."""
+        size = 0
+
+        async def receive_limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY:
+                raise HTTPException(413, "Body larger than 1 MiB")
+            return message
+
+        await self.app(scope, receive_limited, send)
+
+
+app.add_middleware(LimitBody)
+
+
+# ---- Answers: written by the endpoint itself, because FastAPI would do it in one more thread
+
+
+def json_response(content: object, status_code: int = 200) -> Response:
+    """Return `content`, plain values or a schema, as JSON."""
+    return Response(to_json(content), status_code, media_type="application/json")
+
+
+def user_response(user: User | None, status_code: int = 200) -> Response:
+    """Return `user` as a UserRead; raises the 404 if it is None."""
+    if user is None:
+        raise HTTPException(404, "User not found")
+    return json_response(UserRead.model_validate(user), status_code)
+
+
+def users_response(rows: Sequence[Row[Any]], status_code: int = 200) -> Response:
+    """Return rows of USER_COLUMNS as a list of UserRead."""
+    return json_response([dict(zip(UserRead.model_fields, row)) for row in rows], status_code)
+
+
+def page_links(request: Request, params: UserQuery, total: int) -> str:
+    """Return the Link header (RFC 8288) of a page out of `total` users."""
+    last = max(1, -(-total // params.page_size))
+    pages = {"first": 1, "prev": min(params.page - 1, last), "next": params.page + 1, "last": last}
+    asked = {k: v for k, v in request.query_params.items() if k in UserQuery.model_fields}
+    return ", ".join(
+        f'<{request.scope["path"]}?{urlencode({**asked, "page": page})}>; rel="{rel}"'
+        for rel, page in pages.items()
+        if 1 <= page <= last
+    )
+
+
+# ---- Statements
+
+
+# The columns of UserRead: reading them alone is several times faster than building Users.
+USER_COLUMNS = [getattr(User, field) for field in UserRead.model_fields]
+
+
+def select_users(params: UserQuery) -> Select[Any]:
+    """Return the SELECT of a page, with one row more if another page follows."""
+    column = getattr(User, params.order_by.removeprefix("-"))
+    order = column.desc() if params.order_by.startswith("-") else column.asc()
+    page = select(*USER_COLUMNS).order_by(order, User.id)
+    page = page.limit(params.page_size + 1).offset((params.page - 1) * params.page_size)
+    return matching(page, params)
+
+
+def matching(statement: Select[Any], params: UserQuery) -> Select[Any]:
+    """Return `statement` for only those users that `params` ask for."""
+    if params.query:
+        # autoescape: % and _ are plain characters here.
+        in_name = User.name.icontains(params.query, autoescape=True)
+        statement = statement.where(in_name | User.email.icontains(params.query, autoescape=True))
+    if params.is_active is not None:
+        statement = statement.where(User.is_active == params.is_active)
+    return statement
+
+
+# ---- The calls
+
+
+@app.get("/", include_in_schema=False)
+def home() -> RedirectResponse:
+    """Show the documentation to whoever opens the server in a browser."""
+    return RedirectResponse("/docs")
+
+
+@app.get("/health", response_model=Detail)
+def health(db: SessionDep) -> Response:
+    """Answer as soon as the database has."""
+    db.execute(select(1))
+    db.rollback()
+    return json_response({"detail": "The database answers"})
+
+
+@app.get("/users", response_model=list[UserRead])
+@app.get("/users/", include_in_schema=False)
+def list_users(request: Request, params: Annotated[UserQuery, Query()], db: SessionDep) -> Response:
+    """List users page by page; `X-Total-Count` and `Link` tell how many there are and where."""
+    rows = db.execute(select_users(params)).all()
+    total = (params.page - 1) * params.page_size + len(rows)
+    # The last page needs no counting.
+    if not 0 < len(rows) <= params.page_size:
+        counted = matching(select(func.count()).select_from(User), params)
+        total = db.execute(counted).scalar_one()
+    db.rollback()  # nothing to keep: give the connection back from this thread
+    response = users_response(rows[: params.page_size])
+    response.headers["X-Total-Count"] = str(total)
+    response.headers["Link"] = page_links(request, params, total)
+    return response
+
+
+@app.get("/user", response_model=UserRead, responses=NOT_FOUND)
+@app.get("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND)
+def read_user(user_id: UserId, db: SessionDep) -> Response:
+    """Return one user."""
+    response = user_response(db.get(User, user_id))
+    db.rollback()
+    return response
+
+
+@app.post("/user", response_model=UserRead, responses=REFUSED)
+@app.post("/users", response_model=UserRead, responses=REFUSED, status_code=201)
+def create_user(request: Request, body: UserBody, db: SessionDep) -> Response:
+    """Create a user."""
+    user = User(**body.model_dump())
+    db.add(user)
+    db.flush()  # sends the INSERT, which brings the id back
+    # Written before the commit, after which `user` would be read from the database again.
+    response = user_response(user, request.scope["route"].status_code or 200)
+    response.headers["Location"] = f"{request.scope['root_path']}/users/{user.id}"
+    db.commit()
+    return response
+
+
+@app.post("/users/bulk", response_model=list[UserRead], responses=REFUSED, status_code=201)
+def create_users(bodies: UserBodies, db: SessionDep) -> Response:
+    """Create 1 to 1000 users, all of them or none."""
+    statement = insert(User).returning(*USER_COLUMNS, sort_by_parameter_order=True)
+    rows = db.execute(statement, [body.model_dump() for body in bodies]).all()
+    response = users_response(rows, 201)
+    db.commit()
+    return response
+
+
+@app.post("/user/{user_id}", response_model=UserRead, responses=NOT_FOUND | REFUSED)
+@app.put("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND | REFUSED)
+def replace_user(user_id: UserId, body: UserBody, db: SessionDep) -> Response:
+    """Change the name and the email of a user."""
+    return change_user(user_id, UserChanges(name=body.name, email=body.email), db)
+
+
+@app.patch("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND | REFUSED)
+def change_user(user_id: UserId, changes: UserChanges, db: SessionDep) -> Response:
+    """Change some fields of a user; those that are absent stay as they are."""
+    # One statement: nobody can change or delete the user between reading and writing.
+    statement = update(User).where(User.id == user_id).values(**changes).returning(User)
+    response = user_response(db.scalar(statement) if changes else db.get(User, user_id))
+    db.commit()
+    return response
+
+
+@app.delete("/user", response_model=Detail, responses=NOT_FOUND)
+@app.delete("/users/{user_id}", response_model=Detail, responses=NOT_FOUND)
+def delete_user(user_id: UserId, db: SessionDep) -> Response:
+    """Delete a user."""
+    deleted = db.scalar(delete(User).where(User.id == user_id).returning(User.id))
+    if deleted is None:
+        raise HTTPException(404, "User not found")
+    db.commit()
+    return json_response({"detail": "User deleted"})

@@ -1,0 +1,68 @@
+"""What comes in and goes out over HTTP. Whatever does not fit is answered with a 422."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, StringConstraints
+from typing_extensions import TypedDict
+
+# PostgreSQL cannot store the character NUL.
+NO_NUL = r"^[^\x00]*$"
+
+# PostgreSQL's bigint, and SQLite's INTEGER.
+UserId = Annotated[int, Field(ge=1, le=2**63 - 1, examples=[1])]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NO_NUL),
+    Field(examples=["Ada Lovelace"]),
+]
+Email = Annotated[EmailStr, Field(max_length=254, examples=["ada@example.com"])]
+
+
+class UserBody(BaseModel):
+    """A user as a client writes one."""
+
+    name: Name
+    email: Email
+
+
+UserBodies = Annotated[list[UserBody], Field(min_length=1, max_length=1000)]
+
+
+class UserChanges(TypedDict, total=False):
+    """The fields of a user to change; those that are absent stay as they are."""
+
+    name: Name
+    email: Email
+    is_active: Annotated[bool, Field(examples=[False])]
+
+
+class UserRead(BaseModel):
+    """A user as a client reads one."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: Annotated[int, Field(examples=[1])]
+    name: Annotated[str, Field(examples=["Ada Lovelace"])]
+    email: Annotated[str, Field(examples=["ada@example.com"])]
+    is_active: Annotated[bool, Field(examples=[True])]
+
+
+class UserQuery(BaseModel):
+    """Which users to list, in which order, and which page of them."""
+
+    page: Annotated[int, Field(ge=1, le=2**53, examples=[1])] = 1
+    page_size: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
+    query: Annotated[
+        str,
+        Field(
+            description="Text in the name or the email, in any case", max_length=254, pattern=NO_NUL
+        ),
+    ] = ""
+    is_active: bool | None = None
+    order_by: Literal["id", "-id", "name", "-name", "email", "-email"] = "id"
+
+
+class Detail(BaseModel):
+    """What happened, in a sentence."""
+
+    detail: Annotated[str, Field(examples=["User deleted"])]

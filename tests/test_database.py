@@ -1,0 +1,202 @@
+"""Settings, engine and sessions."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+import database
+from main import app
+from models import User
+from tests.server import ROOT
+
+
+def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in an empty folder, with nothing set but what is given."""
+    environ = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "DEBUG")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+BARE_CLIENT = """
+from fastapi.testclient import TestClient
+from main import app
+client = TestClient(app)
+print(client.get("/users").json())
+"""
+
+
+def test_a_bare_client_in_an_empty_folder(tmp_path: Path) -> None:
+    done = run(BARE_CLIENT, tmp_path)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert (tmp_path / "app.db").exists()
+
+
+def test_init_db_in_an_empty_folder(tmp_path: Path) -> None:
+    assert run("from database import init_db; init_db()", tmp_path).stderr == ""
+    with sqlite3.connect(tmp_path / "app.db") as connection:
+        assert connection.execute("SELECT count(*) FROM user").fetchone() == (0,)
+    connection.close()
+
+
+def test_settings_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///./other.db\nDEBUG=true\n")
+    done = run(BARE_CLIENT, tmp_path)
+    assert (tmp_path / "other.db").exists()
+    assert "SELECT user.id" in done.stdout
+    silent = run(BARE_CLIENT, tmp_path, DEBUG="false", DATABASE_URL="sqlite:///./third.db")
+    assert (tmp_path / "third.db").exists()
+    assert silent.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"DATABASE_URL": ""}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "secret"}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "mysql://u:secret@localhost/x"}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "postgresql+asyncpg://u:secret@localhost/x"}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "postgresql://u:secret@localhost:port/x"}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "postgresql://u:my@secret@localhost/x"}, "%40"),
+        ({"DATABASE_URL": "sqlite://app.db"}, "three slashes"),
+        ({"DATABASE_URL": "sqlite:////no/such/folder/app.db"}, "Database error: "),
+        ({"DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/x"}, "127.0.0.1"),
+        ({"DATABASE_URL": "postgres://127.0.0.1:1/x?password=secret"}, "Database error: "),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/x?nonsense=secret"}, "Database error: "),
+        ({"DEBUG": "maybe"}, "DEBUG: "),
+    ],
+)
+def test_a_start_that_fails_says_why(
+    tmp_path: Path, settings: dict[str, str], complaint: str
+) -> None:
+    done = run("import main", tmp_path, **settings)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_all_spellings_of_postgresql(scheme: str) -> None:
+    url = database.check_url(f"{scheme}://user:p%40ss@host:5433/name")
+    assert url == "postgresql+psycopg://user:p%40ss@host:5433/name"
+
+
+def test_constraints_have_predictable_names(engine: Engine) -> None:
+    checks = inspect(engine).get_check_constraints("user")
+    assert {check["name"] for check in checks} == {"ck_user_email_length", "ck_user_name_length"}
+
+
+@pytest.mark.parametrize(
+    "bad", [{"name": ""}, {"name": "x" * 101}, {"email": "x" * 255}, {"name": None}], ids=str
+)
+def test_the_database_refuses_what_the_api_refuses(engine: Engine, bad: dict[str, Any]) -> None:
+    """Whoever writes without the API is held to the same rules."""
+    with Session(engine) as db:
+        db.add(User(**({"name": "Ada", "email": "ada@example.com"} | bad)))
+        with pytest.raises((IntegrityError, DataError)):
+            db.commit()
+
+
+def test_sqlite_is_prepared(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/test.db"
+    engine = create_engine(url, **database.engine_options(url))
+    with engine.connect() as connection:
+        pragmas = {
+            name: connection.execute(text(f"PRAGMA {name}")).scalar_one()
+            for name in ("journal_mode", "foreign_keys", "busy_timeout", "synchronous")
+        }
+    # synchronous 2: what was committed is on the disk.
+    assert pragmas == {
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "busy_timeout": 30_000,
+        "synchronous": 2,
+    }
+    engine.dispose()
+
+
+def test_a_statement_that_hangs_ends(new_postgresql: str) -> None:
+    engine = create_engine(new_postgresql, **database.engine_options(new_postgresql))
+    with engine.connect() as connection:
+        assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "30s"
+        connection.execute(text("SET statement_timeout = '50ms'"))
+        with pytest.raises(OperationalError, match="statement timeout"):
+            connection.execute(text("SELECT pg_sleep(30)"))
+    engine.dispose()
+
+
+def test_a_connection_that_died_while_idle_is_noticed(new_postgresql: str) -> None:
+    engine = create_engine(new_postgresql, **database.engine_options(new_postgresql))
+    connections = [engine.connect() for _ in range(5)]
+    pids = [c.execute(text("SELECT pg_backend_pid()")).scalar_one() for c in connections]
+    for connection in connections:
+        connection.close()
+    admin = create_engine(new_postgresql)
+    with admin.connect() as connection:
+        for pid in pids:
+            # Waits until the process is gone.
+            connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    admin.dispose()
+    for _ in pids:
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() not in pids
+    engine.dispose()
+
+
+def test_get_db_closes_its_session(engine: Engine) -> None:
+    with contextmanager(database.get_db)() as db:
+        db.execute(text("SELECT 1"))
+        assert "Current Checked out connections: 1" in engine.pool.status()
+    assert "Current Checked out connections: 0" in engine.pool.status()
+
+
+@pytest.mark.parametrize("path", ["/users", "/users/7", "/health"])
+def test_requests_give_their_connection_back(client: TestClient, engine: Engine, path: str) -> None:
+    client.get(path)
+    assert "Current Checked out connections: 0" in engine.pool.status()
+
+
+def test_get_db_can_be_overridden(client: TestClient, tmp_path: Path) -> None:
+    """As the tests of every tutorial do it; what follows the yield runs, too."""
+    other = create_engine(f"sqlite:///{tmp_path}/other.db")
+    database.init_db(other)
+    ended: list[str] = []
+
+    def override_get_db():  # type: ignore[no-untyped-def]  # nobody annotates it
+        db = sessionmaker(bind=other)()
+        try:
+            yield db
+            ended.append("well")
+        except Exception:
+            ended.append("badly")
+            raise
+        finally:
+            db.close()
+
+    app.dependency_overrides[database.get_db] = override_get_db
+    try:
+        client.post("/user", json={"name": "Ada", "email": "ada@example.com"})
+        assert len(client.get("/users").json()) == 1
+        assert client.get("/users/7").status_code == 404
+    finally:
+        app.dependency_overrides.clear()
+    assert ended == ["well", "well", "badly"]
+    assert client.get("/users").json() == []
+    other.dispose()

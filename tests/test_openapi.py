@@ -1,0 +1,82 @@
+"""The OpenAPI document: complete, and true whatever a fuzzer sends."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, settings
+from sqlalchemy import Engine
+
+from main import app
+
+DOCUMENT = app.openapi()
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+}
+
+
+def resolved(node: Any) -> str:
+    """Return `node` as JSON, with every reference replaced by what it refers to."""
+    text = json.dumps(node)
+    while match := re.search(r'"#/components/schemas/(\w+)"', text):
+        schema = json.dumps(DOCUMENT["components"]["schemas"][match[1]])
+        text = text.replace(match[0], schema)
+    return text
+
+
+@pytest.mark.parametrize("call", OPERATIONS)
+def test_every_operation_is_documented(call: str) -> None:
+    operation = OPERATIONS[call]
+    assert operation["summary"]
+    assert operation["description"]
+    success = next(code for code in operation["responses"] if code.startswith("2"))
+    assert '"examples"' in resolved(operation["responses"][success])
+    for part in ("parameters", "requestBody"):
+        assert part not in operation or '"examples"' in resolved(operation[part])
+
+    errors = {"503"}
+    if "parameters" in operation or "requestBody" in operation:
+        errors |= {"422"}
+    if "requestBody" in operation:
+        errors |= {"409", "413"}
+    if "user_id" in json.dumps(operation):
+        errors |= {"404"}
+    assert set(operation["responses"]) == {success} | errors
+
+
+SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", app)
+
+
+@SCHEMA.parametrize()
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_fuzz(case: schemathesis.Case[Any], engine: Engine) -> None:
+    """No 5xx, and no answer that the document does not allow."""
+    case.call_and_validate(
+        checks=[
+            schemathesis.checks.not_a_server_error,
+            schemathesis.checks.status_code_conformance,
+            schemathesis.checks.content_type_conformance,
+            schemathesis.checks.response_headers_conformance,
+            schemathesis.checks.response_schema_conformance,
+        ]
+    )
+
+
+def test_the_documentation_needs_no_internet(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert assets
+    for asset in assets:
+        assert asset.startswith("/")
+        assert client.get(asset).status_code == 200
+    assert "https://" not in page

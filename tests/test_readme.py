@@ -1,0 +1,27 @@
+"""The README tells the truth."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from database import Settings
+from tests.server import ROOT, Server
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_setting_is_documented() -> None:
+    documented = re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)
+    assert documented == [name.upper() for name in Settings.model_fields]
+    assert (
+        re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE) == documented
+    )
+
+
+def test_curl_prints_what_the_readme_says(tmp_path: Path) -> None:
+    console = re.search(r"```console\n(.*?)```", README, re.DOTALL)
+    assert console
+    with Server(f"sqlite:///{tmp_path}/app.db") as server:
+        for command, output in re.findall(r"^\$ (.*)\n(.*)", console[1], re.MULTILINE):
+            command = command.replace("localhost:8000", server.address)
+            assert subprocess.check_output(command, shell=True, text=True) == output
