@@ -4,6 +4,7 @@ Nothing here knows what is stored (models.py) or who asks for it (main.py).
 """
 
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,12 +16,22 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import Engine, MetaData, StaticPool, create_engine, event, func, make_url, select
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    StaticPool,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+)
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError, TimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
-# Sessions that can use the database at the same moment, in each process.
-POOL_SIZE = 20
+POOL_SIZE = 20  # sessions that can use the database at the same moment, in each process
+MAX_WAIT = 10.0  # seconds that a request waits for its turn
 
 
 def check_url(text: str) -> str:
@@ -52,18 +63,23 @@ class Settings(BaseSettings):
     debug: bool = False
 
 
-def engine_options(url: str) -> dict[str, Any]:
-    """Return the arguments that `create_engine` takes beside `url` to suit that database."""
+def engine_options(url: str, pool_size: int = POOL_SIZE) -> dict[str, Any]:
+    """Return what `create_engine` takes beside `url`: a pool that fits, and limits in seconds.
+
+    A limit in the URL itself, like `?connect_timeout=2`, stands.
+    """
     database = make_url(url)
-    pool = {"pool_size": POOL_SIZE, "max_overflow": 0}
-    if database.get_backend_name() == "postgresql":
-        # Rather an error than a request that waits for ever. Later options win: the URL's own.
-        options = f"-c statement_timeout=30s {database.query.get('options', '')}"
-        return {**pool, "connect_args": {"connect_timeout": 5, "options": options}}
-    if database.database in (None, "", ":memory:"):
+    postgresql = database.get_backend_name() == "postgresql"
+    if not postgresql and database.database in (None, "", ":memory:"):
         # A database in memory is gone with its connection: all sessions share a single one.
         return {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-    return {**pool, "connect_args": {"timeout": 30}}
+    limits: dict[str, object] = {"connect_timeout": 5} if postgresql else {"timeout": 30}
+    arguments = {name: value for name, value in limits.items() if name not in database.query}
+    if postgresql:
+        # Rather an error than a request that waits for ever; of equal options the last one wins.
+        own = database.query.get("options", "")
+        arguments["options"] = f"-c statement_timeout=30s -c lock_timeout=5s {own}"
+    return {"pool_size": pool_size, "max_overflow": 0, "connect_args": arguments}
 
 
 try:
@@ -147,13 +163,23 @@ def get_db() -> Iterator[Session]:
         db.close()
 
 
-async def open_session(request: Request) -> AsyncIterator[Session]:
+async def arrival() -> float:
+    """Return the time at which a request queued up for its session, in seconds."""
+    return time.monotonic()
+
+
+async def open_session(
+    request: Request, arrived: Annotated[float, Depends(arrival)]
+) -> AsyncIterator[Session]:
     """Yield the session of `get_db`, or of what a test put in its place, for one request.
 
     `Depends(get_db)` would open and close it in a worker thread, because `get_db` is not async.
     Opening costs nothing, and closing neither once the endpoint has ended its transaction: only
     one that is still open, after an error, has to talk to the database and goes to a thread.
     """
+    if time.monotonic() - arrived > MAX_WAIT:
+        # Whatever holds the others up, those behind them get an answer in time.
+        raise TimeoutError(f"no session was free within {MAX_WAIT} s")
     opened = contextmanager(request.app.dependency_overrides.get(get_db, get_db))()
     db = opened.__enter__()
     try:
@@ -178,3 +204,18 @@ SessionDep = Annotated[
         max_concurrency=1 if isinstance(engine.pool, StaticPool) else POOL_SIZE,
     ),
 ]
+
+
+# A second pool, of a single connection: /health answers even while the first is all in use.
+health_engine = create_engine(
+    settings.database_url, **engine_options(settings.database_url, pool_size=1)
+)
+
+
+def get_connection() -> Iterator[Connection]:
+    """Yield the connection of that pool."""
+    with health_engine.connect() as connection:
+        yield connection
+
+
+HealthDep = Annotated[Connection, Depends(get_connection, scope="function", max_concurrency=1)]

@@ -1,5 +1,6 @@
 """The user API: run `uvicorn main:app --reload` and open http://localhost:8000/docs."""
 
+import gc
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, TimeoutError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from database import SessionDep, init_db
+from database import HealthDep, SessionDep, init_db
 from models import EMAIL_INDEX, User
 from schemas import Detail, UserBodies, UserBody, UserChanges, UserId, UserQuery, UserRead
 
@@ -131,15 +132,18 @@ def users_response(rows: Sequence[Row[Any]], status_code: int = 200) -> Response
     return json_response([dict(zip(UserRead.model_fields, row)) for row in rows], status_code)
 
 
+def link(request: Request, rel: str, **changes: int) -> str:
+    """Return one link of a Link header (RFC 8288): the same question, with some changes."""
+    asked = {k: v for k, v in request.query_params.items() if k in UserQuery.model_fields}
+    return f'<{request.scope["path"]}?{urlencode(asked | changes)}>; rel="{rel}"'
+
+
 def page_links(request: Request, params: UserQuery, total: int) -> str:
-    """Return the Link header (RFC 8288) of a page out of `total` users."""
+    """Return the Link header of a page out of `total` users."""
     last = max(1, -(-total // params.page_size))
     pages = {"first": 1, "prev": min(params.page - 1, last), "next": params.page + 1, "last": last}
-    asked = {k: v for k, v in request.query_params.items() if k in UserQuery.model_fields}
     return ", ".join(
-        f'<{request.scope["path"]}?{urlencode({**asked, "page": page})}>; rel="{rel}"'
-        for rel, page in pages.items()
-        if 1 <= page <= last
+        link(request, rel, page=page) for rel, page in pages.items() if 1 <= page <= last
     )
 
 
@@ -154,9 +158,11 @@ def select_users(params: UserQuery) -> Select[Any]:
     """Return the SELECT of a page, with one row more if another page follows."""
     column = getattr(User, params.order_by.removeprefix("-"))
     order = column.desc() if params.order_by.startswith("-") else column.asc()
-    page = select(*USER_COLUMNS).order_by(order, User.id)
-    page = page.limit(params.page_size + 1).offset((params.page - 1) * params.page_size)
-    return matching(page, params)
+    page = matching(select(*USER_COLUMNS), params).limit(params.page_size + 1)
+    if params.after is not None:
+        # The database goes straight to that id; to an OFFSET it would have to count.
+        return page.where(User.id > params.after).order_by(User.id)
+    return page.order_by(order, User.id).offset((params.page - 1) * params.page_size)
 
 
 def matching(statement: Select[Any], params: UserQuery) -> Select[Any]:
@@ -180,27 +186,32 @@ def home() -> RedirectResponse:
 
 
 @app.get("/health", response_model=Detail)
-def health(db: SessionDep) -> Response:
+def health(connection: HealthDep) -> Response:
     """Answer as soon as the database has."""
-    db.execute(select(1))
-    db.rollback()
+    connection.execute(select(1))
     return json_response({"detail": "The database answers"})
 
 
 @app.get("/users", response_model=list[UserRead])
 @app.get("/users/", include_in_schema=False)
 def list_users(request: Request, params: Annotated[UserQuery, Query()], db: SessionDep) -> Response:
-    """List users page by page; `X-Total-Count` and `Link` tell how many there are and where."""
+    """List users page by page: by number, with `X-Total-Count`, or each `after` the one before.
+
+    The header `Link` has the addresses of the other pages.
+    """
     rows = db.execute(select_users(params)).all()
-    total = (params.page - 1) * params.page_size + len(rows)
-    # The last page needs no counting.
-    if not 0 < len(rows) <= params.page_size:
-        counted = matching(select(func.count()).select_from(User), params)
-        total = db.execute(counted).scalar_one()
+    page, more = rows[: params.page_size], len(rows) > params.page_size
+    response = users_response(page)
+    if params.after is not None:
+        if more:
+            response.headers["Link"] = link(request, "next", after=page[-1].id)
+    else:
+        total = (params.page - 1) * params.page_size + len(page)
+        if more or not page:  # else this is the last page, and the total known
+            total = db.scalar(matching(select(func.count()).select_from(User), params)) or 0
+        response.headers["X-Total-Count"] = str(total)
+        response.headers["Link"] = page_links(request, params, total)
     db.rollback()  # nothing to keep: give the connection back from this thread
-    response = users_response(rows[: params.page_size])
-    response.headers["X-Total-Count"] = str(total)
-    response.headers["Link"] = page_links(request, params, total)
     return response
 
 
@@ -263,3 +274,7 @@ def delete_user(user_id: UserId, db: SessionDep) -> Response:
         raise HTTPException(404, "User not found")
     db.commit()
     return json_response({"detail": "User deleted"})
+
+
+# What is loaded by now stays: the garbage collector need not look at it again and again.
+gc.freeze()

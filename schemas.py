@@ -1,8 +1,8 @@
 """What comes in and goes out over HTTP. Whatever does not fit is answered with a 422."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, StringConstraints, model_validator
 from typing_extensions import TypedDict
 
 # PostgreSQL cannot store the character NUL.
@@ -60,6 +60,17 @@ class UserQuery(BaseModel):
     ] = ""
     is_active: bool | None = None
     order_by: Literal["id", "-id", "name", "-name", "email", "-email"] = "id"
+    after: Annotated[
+        int | None,
+        Field(ge=0, le=2**63 - 1, description="Start after this id, in place of `page`"),
+    ] = None
+
+    @model_validator(mode="after")
+    def check_after(self) -> Self:
+        """Refuse `after` together with what it cannot go with."""
+        if self.after is not None and (self.page != 1 or self.order_by != "id"):
+            raise ValueError("after takes neither page nor another order than id")
+        return self
 
 
 class Detail(BaseModel):

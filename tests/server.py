@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -25,13 +25,15 @@ def free_port() -> int:
 class Server:
     """`uvicorn main:app` on the database at `url`, until the `with` block ends."""
 
-    def __init__(self, url: str, *options: str, app: str = "main:app") -> None:
+    def __init__(
+        self, url: str, *options: str, app: str = "main:app", prefix: Sequence[str] = ()
+    ) -> None:
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", app, f"--port={port}", "--log-level=error", *options],
+            [*prefix, sys.executable, "-m", "uvicorn", app, f"--port={port}", *options],
             cwd=ROOT,
-            env=os.environ | {"DATABASE_URL": url},
+            env=os.environ | {"DATABASE_URL": url, "UVICORN_LOG_LEVEL": "error"},
         )
         self.client = httpx2.Client(base_url=self.address, timeout=60)
 

