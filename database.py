@@ -112,7 +112,7 @@ class Base(DeclarativeBase):
 @event.listens_for(Engine, "connect")
 def prepare_sqlite(connection: Any, record: Any) -> None:
     """Give each new SQLite connection what PostgreSQL has from the start."""
-    if isinstance(record.driver_connection, psycopg.Connection):
+    if isinstance(record.driver_connection, psycopg.BaseConnection):
         return
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not block each other
@@ -129,7 +129,7 @@ def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
     Its farewell and the end of the stream wait to be read, one after the other, on our side of
     the socket: unlike `pool_pre_ping`, looking there takes no round trip.
     """
-    if isinstance(record.driver_connection, psycopg.Connection):
+    if isinstance(record.driver_connection, psycopg.BaseConnection):
         try:
             record.driver_connection.pgconn.consume_input()
             record.driver_connection.pgconn.consume_input()
@@ -137,17 +137,22 @@ def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
             raise DisconnectionError from error
 
 
+def create_tables(connection: Connection) -> None:
+    """Create the tables that do not exist yet, in a transaction of `connection`."""
+    import_module("models")  # its classes enter themselves in Base.metadata
+    # Several workers start at the same time: one creates the tables, the others wait.
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(select(func.pg_advisory_xact_lock(1)))
+    Base.metadata.create_all(connection)
+
+
 def init_db(bind: Engine = engine) -> None:
     """Create the tables that do not exist yet; exit with one line if the database is away."""
-    import_module("models")  # its classes enter themselves in Base.metadata
     try:
         with bind.begin() as connection:
-            # Several workers start at the same time: one creates the tables, the others wait.
-            if bind.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                connection.execute(select(func.pg_advisory_xact_lock(1)))
-            Base.metadata.create_all(connection)
+            create_tables(connection)
     except SQLAlchemyError as error:
         where = bind.url.set(query={}).render_as_string(hide_password=True)
         reason = " ".join(str(getattr(error, "orig", error)).split())

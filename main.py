@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from pydantic_core import to_json
 from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.sql.dml import ReturningUpdate
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from database import HealthDep, SessionDep, init_db
@@ -127,6 +128,13 @@ def user_response(user: User | None, status_code: int = 200) -> Response:
     return json_response(UserRead.model_validate(user), status_code)
 
 
+def created_response(request: Request, user: User) -> Response:
+    """Return a new user, with the status that the decorator of the call names."""
+    response = user_response(user, request.scope["route"].status_code or 200)
+    response.headers["Location"] = f"{request.scope['root_path']}/users/{user.id}"
+    return response
+
+
 def users_response(rows: Sequence[Row[Any]], status_code: int = 200) -> Response:
     """Return rows of USER_COLUMNS as a list of UserRead."""
     return json_response([dict(zip(UserRead.model_fields, row)) for row in rows], status_code)
@@ -138,13 +146,27 @@ def link(request: Request, rel: str, **changes: int) -> str:
     return f'<{request.scope["path"]}?{urlencode(asked | changes)}>; rel="{rel}"'
 
 
-def page_links(request: Request, params: UserQuery, total: int) -> str:
-    """Return the Link header of a page out of `total` users."""
+def page_response(
+    request: Request, params: UserQuery, rows: Sequence[Row[Any]], counted: int | None
+) -> Response:
+    """Return what select_users() found, with the addresses of the other pages in `Link`.
+
+    `counted` is what count_users() found, where must_count() asked for it.
+    """
+    page = rows[: params.page_size]
+    response = users_response(page)
+    if params.after is not None:
+        if len(rows) > len(page):
+            response.headers["Link"] = link(request, "next", after=page[-1].id)
+        return response
+    total = (params.page - 1) * params.page_size + len(page) if counted is None else counted
     last = max(1, -(-total // params.page_size))
     pages = {"first": 1, "prev": min(params.page - 1, last), "next": params.page + 1, "last": last}
-    return ", ".join(
+    response.headers["X-Total-Count"] = str(total)
+    response.headers["Link"] = ", ".join(
         link(request, rel, page=page) for rel, page in pages.items() if 1 <= page <= last
     )
+    return response
 
 
 # ---- Statements
@@ -165,6 +187,16 @@ def select_users(params: UserQuery) -> Select[Any]:
     return page.order_by(order, User.id).offset((params.page - 1) * params.page_size)
 
 
+def must_count(params: UserQuery, rows: Sequence[Row[Any]]) -> bool:
+    """Tell whether it takes count_users() to know the total: the last page shows it by itself."""
+    return params.after is None and not 0 < len(rows) <= params.page_size
+
+
+def count_users(params: UserQuery) -> Select[Any]:
+    """Return the SELECT of the total."""
+    return matching(select(func.count()).select_from(User), params)
+
+
 def matching(statement: Select[Any], params: UserQuery) -> Select[Any]:
     """Return `statement` for only those users that `params` ask for."""
     if params.query:
@@ -174,6 +206,13 @@ def matching(statement: Select[Any], params: UserQuery) -> Select[Any]:
     if params.is_active is not None:
         statement = statement.where(User.is_active == params.is_active)
     return statement
+
+
+def update_user(user_id: int, changes: UserChanges) -> Select[User] | ReturningUpdate[User]:
+    """Return the statement that changes a user and reads it: nobody can get in between."""
+    if not changes:
+        return select(User).where(User.id == user_id)
+    return update(User).where(User.id == user_id).values(**changes).returning(User)
 
 
 # ---- The calls
@@ -200,19 +239,9 @@ def list_users(request: Request, params: Annotated[UserQuery, Query()], db: Sess
     The header `Link` has the addresses of the other pages.
     """
     rows = db.execute(select_users(params)).all()
-    page, more = rows[: params.page_size], len(rows) > params.page_size
-    response = users_response(page)
-    if params.after is not None:
-        if more:
-            response.headers["Link"] = link(request, "next", after=page[-1].id)
-    else:
-        total = (params.page - 1) * params.page_size + len(page)
-        if more or not page:  # else this is the last page, and the total known
-            total = db.scalar(matching(select(func.count()).select_from(User), params)) or 0
-        response.headers["X-Total-Count"] = str(total)
-        response.headers["Link"] = page_links(request, params, total)
+    counted = db.scalar(count_users(params)) if must_count(params, rows) else None
     db.rollback()  # nothing to keep: give the connection back from this thread
-    return response
+    return page_response(request, params, rows, counted)
 
 
 @app.get("/user", response_model=UserRead, responses=NOT_FOUND)
@@ -232,8 +261,7 @@ def create_user(request: Request, body: UserBody, db: SessionDep) -> Response:
     db.add(user)
     db.flush()  # sends the INSERT, which brings the id back
     # Written before the commit, after which `user` would be read from the database again.
-    response = user_response(user, request.scope["route"].status_code or 200)
-    response.headers["Location"] = f"{request.scope['root_path']}/users/{user.id}"
+    response = created_response(request, user)
     db.commit()
     return response
 
@@ -258,9 +286,7 @@ def replace_user(user_id: UserId, body: UserBody, db: SessionDep) -> Response:
 @app.patch("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND | REFUSED)
 def change_user(user_id: UserId, changes: UserChanges, db: SessionDep) -> Response:
     """Change some fields of a user; those that are absent stay as they are."""
-    # One statement: nobody can change or delete the user between reading and writing.
-    statement = update(User).where(User.id == user_id).values(**changes).returning(User)
-    response = user_response(db.scalar(statement) if changes else db.get(User, user_id))
+    response = user_response(db.scalar(update_user(user_id, changes)))
     db.commit()
     return response
 

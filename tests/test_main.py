@@ -1,7 +1,13 @@
 """The contract of the API, call by call."""
 
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import IntegrityError
 
 from database import SessionLocal
@@ -42,7 +48,7 @@ def test_create_trims_the_name(client: TestClient) -> None:
     assert client.post("/user", json=ADA | {"name": " Ada\n"}).json()["name"] == "Ada"
 
 
-def test_location_behind_a_prefix(client: TestClient) -> None:
+def test_location_behind_a_prefix(engine: Engine) -> None:
     response = TestClient(app, root_path="/api").post("/users", json=ADA)
     assert response.headers["Location"] == "/api/users/1"
 
@@ -444,13 +450,13 @@ def test_home(client: TestClient) -> None:
 
 
 def test_other_broken_constraints_are_not_a_conflict(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a mistake of ours gets so far; PostgreSQL quotes the whole row in its error."""
     monkeypatch.setattr("main.User", lambda **body: User(**body | {"name": ""}))
     body = {"name": "Ada", "email": "uq_user_email_lower@example.com"}
     with pytest.raises(IntegrityError, match="ck_user_name_length"):
-        client.post("/user", json=body)
+        TestClient(app).post("/user", json=body)
     response = TestClient(app, raise_server_exceptions=False).post("/user", json=body)
     assert response.status_code == 500
     assert response.json() == {"detail": "Internal Server Error"}
@@ -483,6 +489,40 @@ def test_the_number_of_statements(client: TestClient, statements: list[str]) -> 
     assert sent("GET", "/users?after=0&page_size=1") == ["SELECT"]
     assert sent("POST", "/user", {}) == []
     assert sent("GET", "/docs") == []
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.skipif(sys.platform != "linux", reason="only there libpq writes a trace")
+def test_the_number_of_round_trips(client: TestClient, tmp_path: Path) -> None:
+    """How often a call waits for PostgreSQL; SQLite is not at the other end of a wire."""
+    trace = tmp_path / "trace"
+    with trace.open("wb") as file:
+
+        def start_trace(connection: object, record: Any, proxy: object) -> None:
+            record.driver_connection.pgconn.trace(file.fileno())
+
+        event.listen(Engine, "checkout", start_trace)
+
+        def round_trips(method: str, path: str, json: object = None) -> int:
+            file.truncate(0)
+            assert client.request(method, path, json=json).status_code < 500
+            # What we sent (F), each time we then waited: a Query, or a Sync after others.
+            return len(re.findall(r"F\t\d+\t(?:Query|Sync)", trace.read_text()))
+
+        # BEGIN, the statement, then COMMIT or ROLLBACK.
+        assert round_trips("POST", "/user", ADA) == 3
+        assert round_trips("POST", "/user", ADA) == 3
+        assert round_trips("POST", "/users/bulk", [BOB]) == 3
+        assert round_trips("GET", "/user?user_id=1") == 3
+        assert round_trips("GET", "/users/99999") == 3
+        assert round_trips("GET", "/users") == 3
+        assert round_trips("GET", "/users?page_size=1") == 4
+        assert round_trips("GET", "/users?page_size=1&after=0") == 3
+        assert round_trips("PUT", "/users/1", ADA) == 3
+        assert round_trips("PATCH", "/users/1", {"name": "Augusta"}) == 3
+        assert round_trips("DELETE", "/users/1") == 3
+        assert round_trips("POST", "/user", {}) == 0
+        event.remove(Engine, "checkout", start_trace)
 
 
 def test_classic_code(client: TestClient) -> None:
