@@ -3,6 +3,8 @@
 `python -m benchmarks.load` starts each of them in turn, on SQLite and on PostgreSQL, with 1 to 500
 clients, prints a table of medians and draws it in benchmarks/load.svg. Server and clients run on
 different cores. The clients are wrk where the machine has it, else benchmarks/clients.py.
+
+`--baseline examples.async_app:app` measures against another app, and draws nothing.
 """
 
 import json
@@ -29,7 +31,8 @@ from sqlalchemy import NullPool, create_engine, text
 
 from tests.server import Server
 
-APPS = {"classic": "benchmarks.classic:app", "ours": "main:app"}
+OURS = "main:app"
+CLASSIC = "benchmarks.classic:app"
 CALLS = {"GET /user": "/user?user_id=50", "GET /users": "/users", "POST /user": "/user"}
 CLIENTS = (1, 32, 100, 500)
 FOLDER = Path(__file__).parent
@@ -55,7 +58,7 @@ def wrk(call: str, url: str, clients: int, seconds: int) -> Result:
     report = subprocess.check_output([*on_core(1), "wrk", *options, url], text=True)
     times = {
         percent: float(value) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
-        for percent, value, unit in re.findall(r"(50|99)% +([\d.]+)(us|ms|s|m)\n", report)
+        for percent, value, unit in re.findall(r"(50|99)% +([\d.]+)(us|ms|s|m)\b", report)
     }
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", report)
     total = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", report)
@@ -96,9 +99,9 @@ def draw(results: dict[tuple[str, str, int, str], Result]) -> None:
     figure, axes = pyplot.subplots(2, 6, figsize=(18, 6), sharex=True, layout="constrained")
     for column, (database, call) in enumerate(product(("SQLite", "PostgreSQL"), CALLS)):
         rate, p99 = axes[0, column], axes[1, column]
-        for app, style in (("classic", "o--"), ("ours", "o-")):
+        for app, label, style in ((CLASSIC, "classic", "o--"), (OURS, "ours", "o-")):
             found = [results[database, call, clients, app] for clients in CLIENTS]
-            rate.plot(CLIENTS, [result.rate for result in found], style, label=app)
+            rate.plot(CLIENTS, [result.rate for result in found], style, label=label)
             # Where nothing is answered there is no time to show.
             answered = [result.p99 if result.rate else None for result in found]
             p99.plot(CLIENTS, answered, style, label=app)
@@ -115,6 +118,7 @@ def draw(results: dict[tuple[str, str, int, str], Result]) -> None:
 def main(
     rounds: Annotated[int, typer.Option(help="How often everything is measured")] = 3,
     seconds: Annotated[int, typer.Option(help="How long each measurement takes")] = 3,
+    baseline: Annotated[str, typer.Option(help="The app to compare with")] = CLASSIC,
 ) -> None:
     """Measure, print a table and draw load.svg."""
     measure = wrk if shutil.which("wrk") else python_clients
@@ -122,9 +126,9 @@ def main(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         postgresql = get_server(folder, cleanup_mode="stop")
         databases = {"SQLite": "", "PostgreSQL": postgresql.get_uri(driver="psycopg")}
-        cells = list(product(range(rounds), databases, CALLS, CLIENTS, APPS))
+        cells = list(product(range(rounds), databases, CALLS, CLIENTS, (baseline, OURS)))
         for _, database, call, clients, app in track(cells, "Measuring"):
-            with seeded_server(APPS[app], databases[database]) as address:
+            with seeded_server(app, databases[database]) as address:
                 url = address + CALLS[call]
                 measure(call, url, min(clients, 32), 1)  # warms the server up
                 measured[database, call, clients, app].append(measure(call, url, clients, seconds))
@@ -134,17 +138,17 @@ def main(
         cell: Result(*(median(values) for values in zip(*found, strict=True)))
         for cell, found in measured.items()
     }
-    table = Table("database", "call", "clients", "classic/s", "ours/s", "ratio", "classic p99 ms")
-    table.add_column("ours p50, p99 ms")
+    table = Table("database", "call", "clients", "baseline/s", "ours/s", "ratio")
+    table.add_column("p50, p99 in ms")
+    table.add_column("ours")
     for database, call, clients in product(databases, CALLS, CLIENTS):
-        classic = results[database, call, clients, "classic"]
-        ours = results[database, call, clients, "ours"]
-        ratio = f"{ours.rate / classic.rate:.2f}" if classic.rate else "-"
-        row = [database, call, str(clients), f"{classic.rate:.0f}", f"{ours.rate:.0f}", ratio]
-        late = f"{classic.p99:.0f}" if classic.rate else "-"
-        table.add_row(*row, late, f"{ours.p50:.0f}, {ours.p99:.0f}")
+        other, ours = (results[database, call, clients, app] for app in (baseline, OURS))
+        ratio = f"{ours.rate / other.rate:.2f}" if other.rate else "-"
+        row = [database, call, str(clients), f"{other.rate:.0f}", f"{ours.rate:.0f}", ratio]
+        table.add_row(*row, *(f"{found.p50:.0f}, {found.p99:.0f}" for found in (other, ours)))
     Console(width=100).print(table)
-    draw(results)
+    if baseline == CLASSIC:
+        draw(results)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def run_python(
+    *arguments: str, folder: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder, with no settings but those given; return what it printed."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "DEBUG")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 class Server:
     """`uvicorn main:app` on the database at `url`, until the `with` block ends."""
 

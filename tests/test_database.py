@@ -1,9 +1,6 @@
 """Settings, engine and sessions."""
 
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,21 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 import database
 from main import app
 from models import User
-from tests.server import ROOT
-
-
-def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in an empty folder, with nothing set but what is given."""
-    environ = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "DEBUG")}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environ | {"PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
+from tests.server import run_python
 
 BARE_CLIENT = """
 from fastapi.testclient import TestClient
@@ -42,13 +25,13 @@ print(client.get("/users").json())
 
 
 def test_a_bare_client_in_an_empty_folder(tmp_path: Path) -> None:
-    done = run(BARE_CLIENT, tmp_path)
+    done = run_python("-c", BARE_CLIENT, folder=tmp_path)
     assert (done.stdout, done.stderr) == ("[]\n", "")
     assert (tmp_path / "app.db").exists()
 
 
 def test_init_db_in_an_empty_folder(tmp_path: Path) -> None:
-    assert run("from database import init_db; init_db()", tmp_path).stderr == ""
+    assert run_python("-c", "from database import init_db; init_db()", folder=tmp_path).stderr == ""
     with sqlite3.connect(tmp_path / "app.db") as connection:
         assert connection.execute("SELECT count(*) FROM user").fetchone() == (0,)
     connection.close()
@@ -56,10 +39,12 @@ def test_init_db_in_an_empty_folder(tmp_path: Path) -> None:
 
 def test_settings_from_a_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///./other.db\nDEBUG=true\n")
-    done = run(BARE_CLIENT, tmp_path)
+    done = run_python("-c", BARE_CLIENT, folder=tmp_path)
     assert (tmp_path / "other.db").exists()
     assert "SELECT user.id" in done.stdout
-    silent = run(BARE_CLIENT, tmp_path, DEBUG="false", DATABASE_URL="sqlite:///./third.db")
+    silent = run_python(
+        "-c", BARE_CLIENT, folder=tmp_path, DEBUG="false", DATABASE_URL="sqlite:///./third.db"
+    )
     assert (tmp_path / "third.db").exists()
     assert silent.stdout == "[]\n"
 
@@ -84,7 +69,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
 def test_a_start_that_fails_says_why(
     tmp_path: Path, settings: dict[str, str], complaint: str
 ) -> None:
-    done = run("import main", tmp_path, **settings)
+    done = run_python("-c", "import main", folder=tmp_path, **settings)
     assert done.returncode == 1
     assert done.stdout == ""
     assert complaint in done.stderr
@@ -168,13 +153,14 @@ def test_get_db_closes_its_session(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("path", ["/users", "/users/7", "/health"])
-def test_requests_give_their_connection_back(client: TestClient, engine: Engine, path: str) -> None:
-    client.get(path)
+def test_requests_give_their_connection_back(engine: Engine, path: str) -> None:
+    TestClient(app).get(path)
     assert "Current Checked out connections: 0" in engine.pool.status()
 
 
-def test_get_db_can_be_overridden(client: TestClient, tmp_path: Path) -> None:
+def test_get_db_can_be_overridden(engine: Engine, tmp_path: Path) -> None:
     """As the tests of every tutorial do it; what follows the yield runs, too."""
+    client = TestClient(app)
     other = create_engine(f"sqlite:///{tmp_path}/other.db")
     database.init_db(other)
     ended: list[str] = []

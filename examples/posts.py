@@ -1,0 +1,124 @@
+"""A second table and a relationship, without N+1: `uvicorn examples.posts:app`.
+
+`GET /authors` reads all users and their posts with two statements, however many there are;
+`GET /authors/naive` does it the way that costs one statement for each user more. A user's posts
+are deleted with the user, by the database itself.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import HTTPException
+from fastapi_offline import FastAPIOffline
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from sqlalchemy import DateTime, Dialect, ForeignKey, String, TypeDecorator, select
+from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
+
+import main
+from database import Base, SessionDep, init_db
+from models import User
+from schemas import NO_NUL, UserId
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite keeps no time zone, so it goes in and comes out as UTC here."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the same moment in UTC."""
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment with its time zone."""
+        return value and (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+class Post(Base):
+    """Something that a user has written."""
+
+    __tablename__ = "post"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    # The index finds a user's posts, also when they have to be deleted.
+    author_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    title: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=lambda: datetime.now(UTC))
+
+    author: Mapped[User] = relationship(back_populates="posts")
+
+
+# In models.py this would be a line of User. Newest first; passive_deletes: the database deletes.
+User.posts = relationship(
+    Post,
+    back_populates="author",
+    order_by=(Post.created_at.desc(), Post.id.desc()),
+    cascade="all, delete-orphan",
+    passive_deletes=True,
+)
+POSTS: Any = User.posts  # type: ignore[attr-defined]
+
+
+class PostBody(BaseModel):
+    """A post as a client writes one."""
+
+    title: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NO_NUL)
+    ]
+
+
+class PostRead(PostBody):
+    """A post as a client reads one."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    created_at: AwareDatetime
+
+
+class AuthorRead(BaseModel):
+    """A user with the posts, the newest first."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    name: str
+    posts: list[PostRead]
+
+
+init_db()
+app = FastAPIOffline(title="Posts", exception_handlers=main.app.exception_handlers)
+app.add_middleware(main.LimitBody)
+
+
+@app.get("/authors", response_model=list[AuthorRead])
+def list_authors(db: SessionDep) -> Any:
+    """Return users with their posts: a SELECT for the users, one for all of their posts."""
+    statement = select(User).order_by(User.id).limit(100).options(selectinload(POSTS))
+    return db.scalars(statement).all()
+
+
+@app.get("/authors/naive", response_model=list[AuthorRead])
+def list_authors_naive(db: SessionDep) -> Any:
+    """Return the same: a SELECT for the users, and one more for each of them (N+1)."""
+    users = db.scalars(select(User).order_by(User.id).limit(100)).all()
+    return [AuthorRead.model_validate(user) for user in users]
+
+
+@app.post("/users/{user_id}/posts", response_model=PostRead, status_code=201)
+def create_post(user_id: UserId, body: PostBody, db: SessionDep) -> PostRead:
+    """Create a post of a user."""
+    author = db.get(User, user_id)
+    if author is None:
+        raise HTTPException(404, "User not found")
+    post = Post(title=body.title, author=author)
+    db.add(post)
+    db.flush()
+    created = PostRead.model_validate(post)
+    db.commit()
+    return created
+
+
+# Every other call is the app's.
+app.mount("/", main.app)

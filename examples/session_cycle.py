@@ -1,0 +1,42 @@
+"""The whole life of a session, step by step: `python -m examples.session_cycle`.
+
+Engine, tables, session, a query, its results, close. A database that cannot be reached is one
+clear line and exit code 1; the session is closed either way.
+"""
+
+import sys
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from database import SessionLocal, engine, init_db
+from models import User
+
+
+def main() -> None:
+    """Go through the life of a session; exit with 1 if the database cannot be used."""
+    print(f"1. Engine: {engine.url.set(query={}).render_as_string(hide_password=True)}")
+
+    init_db()  # exits with a line of its own if the database is away
+    print("2. Tables: there")
+
+    db = SessionLocal()
+    print("3. Session: open, and not yet connected")
+    try:
+        users = db.scalars(select(User).order_by(User.id))
+        print("4. Query: sent, on a connection from the pool")
+        print("5. Results:")
+        found = 0
+        for user in users:
+            print(f"   {user.id}: {user.name} <{user.email}>")
+            found += 1
+        print(f"   {found} in all")
+    except SQLAlchemyError as error:
+        sys.exit(f"Database error: {getattr(error, 'orig', error)}")
+    finally:
+        db.close()
+        print("6. Session: closed, its connection is back in the pool")
+
+
+if __name__ == "__main__":
+    main()
