@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from sqlalchemy import func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 import database
 from models import User
@@ -44,14 +44,12 @@ def create_user(name: str, email: str) -> None:
         body = UserBody(name=name, email=email)
     except ValidationError as error:
         sys.exit("\n".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
-    try:
-        with database.SessionLocal.begin() as db:
-            user = User(**body.model_dump())
-            db.add(user)
-            db.flush()
-            print(f"{user.id}: {user.name} <{user.email}>")
-    except IntegrityError:
-        sys.exit(f"Email already registered: {body.email}")
+    with database.SessionLocal.begin() as db:
+        user = User(**body.model_dump())
+        db.add(user)
+        db.flush()
+        created = f"{user.id}: {user.name} <{user.email}>"
+    print(created)
 
 
 @cli.command()
@@ -81,4 +79,9 @@ def fake_users(number: Annotated[int, typer.Argument(min=1)]) -> None:
 
 
 if __name__ == "__main__":
-    cli()
+    try:
+        cli()
+    except IntegrityError:
+        sys.exit("Email already registered")
+    except SQLAlchemyError as error:
+        sys.exit(f"Database error: {getattr(error, 'orig', error)}")

@@ -1,7 +1,7 @@
 """The whole life of a session, step by step: `python -m examples.session_cycle`.
 
-Engine, tables, session, a query, its results, close. A database that cannot be reached is one
-clear line and exit code 1; the session is closed either way.
+Engine, tables, session, query, results, close. A database that cannot be reached is one clear line
+and exit code 1; the session is closed either way.
 """
 
 import sys
@@ -16,15 +16,14 @@ from models import User
 def main() -> None:
     """Go through the life of a session; exit with 1 if the database cannot be used."""
     print(f"1. Engine: {engine.url.set(query={}).render_as_string(hide_password=True)}")
-
-    init_db()  # exits with a line of its own if the database is away
-    print("2. Tables: there")
-
-    db = SessionLocal()
-    print("3. Session: open, and not yet connected")
+    db = SessionLocal()  # an object and no more, until it is used
     try:
+        init_db()  # exits with a line of its own if the database is away
+        print("2. Tables: there")
+        db.connection()
+        print("3. Session: open, with a connection from the pool")
         users = db.scalars(select(User).order_by(User.id))
-        print("4. Query: sent, on a connection from the pool")
+        print("4. Query: sent")
         print("5. Results:")
         found = 0
         for user in users:
@@ -35,7 +34,7 @@ def main() -> None:
         sys.exit(f"Database error: {getattr(error, 'orig', error)}")
     finally:
         db.close()
-        print("6. Session: closed, its connection is back in the pool")
+        print("6. Session: closed")
 
 
 if __name__ == "__main__":

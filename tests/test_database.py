@@ -3,11 +3,11 @@
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, QueuePool, create_engine, inspect, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -143,6 +143,14 @@ def test_a_connection_that_died_while_idle_is_noticed(new_postgresql: str) -> No
         with engine.connect() as connection:
             assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() not in pids
     engine.dispose()
+
+
+def test_no_more_sessions_than_connections() -> None:
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
+    depends = get_args(database.SessionDep)[1]
+    assert depends.max_concurrency == pool.size() + pool._max_overflow == 20
+    assert depends.scope == "function"
 
 
 def test_get_db_closes_its_session(engine: Engine) -> None:

@@ -46,7 +46,7 @@ def test_session_cycle(run: Run) -> None:
     steps = done.stdout.splitlines()
     assert [line[:2] for line in steps if line[0].isdigit()] == ["1.", "2.", "3.", "4.", "5.", "6."]
     assert "   1: Ada <ada@example.com>" in steps
-    assert steps[-1] == "6. Session: closed, its connection is back in the pool"
+    assert steps[-1] == "6. Session: closed"
 
 
 def test_session_cycle_without_a_database(tmp_path: Path) -> None:
@@ -54,6 +54,7 @@ def test_session_cycle_without_a_database(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Database error: ")
     assert done.stderr.count("\n") == 1
+    assert done.stdout.splitlines()[-1] == "6. Session: closed"
     assert "secret" not in done.stdout + done.stderr
 
 
@@ -64,7 +65,7 @@ def test_session_cycle_closes_its_session_after_an_error(engine: Engine, run: Ru
     done = run("session_cycle")
     assert done.returncode == 1
     assert done.stderr.startswith("Database error: ")
-    assert done.stdout.splitlines()[-1].startswith("6. Session: closed")
+    assert done.stdout.splitlines()[-1] == "6. Session: closed"
 
 
 def test_manage(run: Run) -> None:
@@ -81,7 +82,7 @@ def test_manage(run: Run) -> None:
 def test_manage_refuses(run: Run) -> None:
     run("manage", "create-user", "Ada", "ada@example.com")
     for name, email, complaint in [
-        ("Ada", "ADA@example.com", "Email already registered: ADA@example.com"),
+        ("Ada", "ADA@example.com", "Email already registered"),
         ("Ada", "nonsense", "email: value is not a valid email address"),
         ("", "eve@example.com", "name: String should have at least 1 character"),
     ]:

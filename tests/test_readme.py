@@ -18,6 +18,11 @@ def test_every_setting_is_documented() -> None:
     )
 
 
+def test_every_example_is_linked() -> None:
+    examples = {f"examples/{path.name}" for path in (ROOT / "examples").glob("[!_]*.py")}
+    assert set(re.findall(r"\]\((examples/\w+\.py)\)", README)) == examples
+
+
 def test_curl_prints_what_the_readme_says(tmp_path: Path) -> None:
     console = re.search(r"```console\n(.*?)```", README, re.DOTALL)
     assert console
