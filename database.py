@@ -90,6 +90,8 @@ except ValidationError as error:
 engine = create_engine(
     settings.database_url, echo=settings.debug, **engine_options(settings.database_url)
 )
+# A database in memory has a single connection.
+MAX_SESSIONS = 1 if isinstance(engine.pool, StaticPool) else POOL_SIZE
 # expire_on_commit stays on: after a commit, what you read is what the database holds.
 SessionLocal = sessionmaker(autocommit=False, autoflush=False, bind=engine)
 
@@ -202,12 +204,7 @@ async def open_session(
 # costs nothing, until a connection is free; every endpoint uses this one name, because each
 # Depends() counts for itself.
 SessionDep = Annotated[
-    Session,
-    Depends(
-        open_session,
-        scope="function",
-        max_concurrency=1 if isinstance(engine.pool, StaticPool) else POOL_SIZE,
-    ),
+    Session, Depends(open_session, scope="function", max_concurrency=MAX_SESSIONS)
 ]
 
 

@@ -1,8 +1,7 @@
 """A second table and a relationship, without N+1: `uvicorn examples.posts:app`.
 
-`GET /authors` reads all users and their posts with two statements, however many there are;
-`GET /authors/naive` does it the way that costs one statement for each user more. A user's posts
-are deleted with the user, by the database itself.
+`GET /authors` reads users and their posts with two statements, however many there are;
+`GET /authors/naive` needs one more for each user. The database deletes posts with their author.
 """
 
 from datetime import UTC, datetime
@@ -49,15 +48,11 @@ class Post(Base):
     author: Mapped[User] = relationship(back_populates="posts")
 
 
-# In models.py this would be a line of User. Newest first; passive_deletes: the database deletes.
+NEWEST_FIRST = (Post.created_at.desc(), Post.id.desc())
+# In models.py this would be a line of User. passive_deletes: the database deletes the posts.
 User.posts = relationship(
-    Post,
-    back_populates="author",
-    order_by=(Post.created_at.desc(), Post.id.desc()),
-    cascade="all, delete-orphan",
-    passive_deletes=True,
+    Post, back_populates="author", order_by=NEWEST_FIRST, cascade="all", passive_deletes=True
 )
-POSTS: Any = User.posts  # type: ignore[attr-defined]
 
 
 class PostBody(BaseModel):
@@ -95,7 +90,8 @@ app.add_middleware(main.LimitBody)
 @app.get("/authors", response_model=list[AuthorRead])
 def list_authors(db: SessionDep) -> Any:
     """Return users with their posts: a SELECT for the users, one for all of their posts."""
-    statement = select(User).order_by(User.id).limit(100).options(selectinload(POSTS))
+    with_posts = selectinload(User.posts)  # type: ignore[attr-defined]
+    statement = select(User).order_by(User.id).limit(100).options(with_posts)
     return db.scalars(statement).all()
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, QueuePool, create_engine, inspect, text
+from sqlalchemy import Engine, QueuePool, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -125,6 +125,19 @@ def test_a_statement_that_hangs_ends(new_postgresql: str) -> None:
         with pytest.raises(OperationalError, match="statement timeout"):
             connection.execute(text("SELECT pg_sleep(30)"))
     engine.dispose()
+
+
+def test_limits_in_the_url_stand(new_postgresql: str, tmp_path: Path) -> None:
+    longer = f"sqlite:///{tmp_path}/test.db?timeout=60"
+    own = make_url(new_postgresql).update_query_dict({"options": "-cstatement_timeout=0"})
+    for url, statement, limit in [
+        (longer, "PRAGMA busy_timeout", 60_000),
+        (own.render_as_string(hide_password=False), "SHOW statement_timeout", "0"),
+    ]:
+        engine = create_engine(url, **database.engine_options(url))
+        with engine.connect() as connection:
+            assert connection.execute(text(statement)).scalar_one() == limit
+        engine.dispose()
 
 
 def test_a_connection_that_died_while_idle_is_noticed(new_postgresql: str) -> None:

@@ -44,6 +44,15 @@ def test_four_workers_start_on_an_empty_database(url: str) -> None:
         assert len(server.client.get("/users").json()) == 50
 
 
+def test_a_body_of_30_mb(url: str) -> None:
+    with Server(url) as server:
+        json = {"Content-Type": "application/json"}
+        answer = server.client.post("/user", content=b"x" * 30_000_000, headers=json)
+        assert answer.status_code == 413
+        assert answer.json() == {"detail": "Body larger than 1 MiB"}
+        assert server.client.post("/user", json=ADA).status_code == 200
+
+
 def test_the_command_of_the_readme(tmp_path: Path) -> None:
     with Server(f"sqlite:///{tmp_path}/app.db", "--reload") as server:
         assert server.client.get("/users").json() == []
