@@ -96,21 +96,24 @@ def seeded_server(app: str, database: str) -> Iterator[str]:
 
 def draw(results: dict[tuple[str, str, int, str], Result]) -> None:
     """Draw rate and p99 against the number of clients in load.svg."""
-    figure, axes = pyplot.subplots(2, 6, figsize=(18, 6), sharex=True, layout="constrained")
-    for column, (database, call) in enumerate(product(("SQLite", "PostgreSQL"), CALLS)):
-        rate, p99 = axes[0, column], axes[1, column]
-        for app, label, style in ((CLASSIC, "classic", "o--"), (OURS, "ours", "o-")):
-            found = [results[database, call, clients, app] for clients in CLIENTS]
-            rate.plot(CLIENTS, [result.rate for result in found], style, label=label)
-            # Where nothing is answered there is no time to show.
-            answered = [result.p99 if result.rate else None for result in found]
-            p99.plot(CLIENTS, answered, style, label=app)
-        rate.set(title=f"{call}, {database}", xscale="log", ylim=(0, None))
-        p99.set(xlabel="clients", xticks=CLIENTS, xticklabels=CLIENTS, yscale="log")
-        rate.grid(alpha=0.3)
-        p99.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("requests per second")
-    axes[1, 0].set_ylabel("p99, ms")
+    figure, axes = pyplot.subplots(4, 3, figsize=(10, 11), sharex=True, layout="constrained")
+    for row, database in ((0, "SQLite"), (2, "PostgreSQL")):
+        for column, call in enumerate(CALLS):
+            rate, p99 = axes[row, column], axes[row + 1, column]
+            for app, label, style in ((CLASSIC, "classic", "o--"), (OURS, "ours", "o-")):
+                found = [results[database, call, clients, app] for clients in CLIENTS]
+                rate.plot(CLIENTS, [result.rate for result in found], style, label=label)
+                # Where nothing is answered there is no time to show.
+                answered = [result.p99 if result.rate else None for result in found]
+                p99.plot(CLIENTS, answered, style, label=label)
+            rate.set(title=f"{call}, {database}", xscale="log", ylim=(0, None))
+            p99.set(xlabel="clients", yscale="log")
+            p99.set_xticks(CLIENTS, [str(clients) for clients in CLIENTS])
+            p99.minorticks_off()
+            rate.grid(alpha=0.3)
+            p99.grid(alpha=0.3)
+        axes[row, 0].set_ylabel("requests per second")
+        axes[row + 1, 0].set_ylabel("p99, ms")
     axes[0, 0].legend()
     figure.savefig(FOLDER / "load.svg")
 
