@@ -179,6 +179,18 @@ def test_requests_give_their_connection_back(engine: Engine, path: str) -> None:
     assert "Current Checked out connections: 0" in engine.pool.status()
 
 
+def test_a_request_that_has_waited_too_long(
+    engine: Engine, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its turn has come, but after the limit: it is answered, and the database left alone."""
+    monkeypatch.setattr(database, "MAX_WAIT", -1.0)
+    statements.clear()
+    answer = TestClient(app).get("/users")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert statements == []
+
+
 def test_get_db_can_be_overridden(engine: Engine, tmp_path: Path) -> None:
     """As the tests of every tutorial do it; what follows the yield runs, too."""
     client = TestClient(app)

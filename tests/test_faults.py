@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -35,6 +35,14 @@ def postgres_server() -> Iterator[PostgresServer]:
 def command(server: PostgresServer, name: str, *arguments: str) -> None:
     """Run one of PostgreSQL's commands as the user that the server runs as."""
     pgexec(name, arguments, bin_path=server.bin_path, user=server.system_user)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return as soon as the condition holds; fail if it does not within a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Writers:
@@ -77,10 +85,7 @@ class Writers:
     def wait_for(self, number: int) -> None:
         """Return when that many more users are acknowledged."""
         target = len(self.acknowledged) + number
-        deadline = time.monotonic() + 60
-        while len(self.acknowledged) < target:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: len(self.acknowledged) >= target)
 
 
 def all_emails(client: httpx2.Client) -> set[str]:
@@ -115,8 +120,7 @@ def test_postgresql_goes_away_and_comes_back(postgres_server: PostgresServer) ->
             command(postgres_server, "pg_ctl", "-D", str(postgres_server.pgdata), "-mfast", "stop")
             for call in ("/users", "/user?user_id=1", "/health"):
                 assert_unavailable(server.client.get(call, timeout=10))
-            while len(writers.refused) < 50:
-                time.sleep(0.01)
+            wait_until(lambda: len(writers.refused) >= 50)
         for answer in writers.refused:
             assert_unavailable(answer)
         postgres_server.ensure_postgres_running()
@@ -134,7 +138,7 @@ def locked_table(url: str) -> Iterator[None]:
             connection.execute("BEGIN EXCLUSIVE")
             yield
     else:
-        with psycopg.connect(url.replace("+psycopg", "").replace("%2B", "+")) as connection:
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
             connection.execute('LOCK TABLE "user" IN ACCESS EXCLUSIVE MODE')
             yield
 
@@ -232,8 +236,8 @@ def test_failover_to_a_synchronous_standby(postgres_server: PostgresServer) -> N
         standby = get_server(copy, cleanup_mode="stop")
         primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*';")
         primary.psql("SELECT pg_reload_conf();")
-        while "sync" not in primary.psql("SELECT sync_state FROM pg_stat_replication;"):
-            time.sleep(0.05)
+        in_sync = "SELECT 'ready' FROM pg_stat_replication WHERE sync_state = 'sync';"
+        wait_until(lambda: "ready" in primary.psql(in_sync))
 
         hosts = [str(server.get_postmaster_info().socket_dir) for server in (primary, standby)]
         url = f"postgresql://postgres@/postgres?host={hosts[0]}&host={hosts[1]}"
@@ -244,8 +248,7 @@ def test_failover_to_a_synchronous_standby(postgres_server: PostgresServer) -> N
             writers.wait_for(200)
             # Every process of it ends at once, as in a crash.
             command(primary, "pg_ctl", "-D", str(primary.pgdata), "-mimmediate", "stop")
-            while len(writers.refused) < 20:
-                time.sleep(0.01)
+            wait_until(lambda: len(writers.refused) >= 20)
             command(standby, "pg_ctl", "-D", str(copy), "promote")
             writers.wait_for(200)
         for answer in writers.refused:
