@@ -137,7 +137,8 @@ def created_response(request: Request, user: User) -> Response:
 
 def users_response(rows: Sequence[Row[Any]], status_code: int = 200) -> Response:
     """Return rows of USER_COLUMNS as a list of UserRead."""
-    return json_response([dict(zip(UserRead.model_fields, row)) for row in rows], status_code)
+    fields = UserRead.model_fields  # looked up once: that takes as long as a whole dict
+    return json_response([dict(zip(fields, row)) for row in rows], status_code)
 
 
 def link(request: Request, rel: str, **changes: int) -> str:
