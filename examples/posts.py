@@ -8,13 +8,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import HTTPException
+from fastapi.middleware import Middleware
 from fastapi_offline import FastAPIOffline
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 from sqlalchemy import DateTime, Dialect, ForeignKey, String, TypeDecorator, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
 import main
-from database import Base, SessionDep, init_db
+from database import Base, init_db
+from dependencies import ReadDep, SessionDep
+from errors import HANDLERS, LimitBody
 from models import User
 from schemas import NO_NUL, UserId
 
@@ -83,12 +86,11 @@ class AuthorRead(BaseModel):
 
 
 init_db()
-app = FastAPIOffline(title="Posts", exception_handlers=main.app.exception_handlers)
-app.add_middleware(main.LimitBody)
+app = FastAPIOffline(title="Posts", exception_handlers=HANDLERS, middleware=[Middleware(LimitBody)])
 
 
 @app.get("/authors", response_model=list[AuthorRead])
-def list_authors(db: SessionDep) -> Any:
+def list_authors(db: ReadDep) -> Any:
     """Return users with their posts: a SELECT for the users, one for all of their posts."""
     with_posts = selectinload(User.posts)  # type: ignore[attr-defined]
     statement = select(User).order_by(User.id).limit(100).options(with_posts)
@@ -96,7 +98,7 @@ def list_authors(db: SessionDep) -> Any:
 
 
 @app.get("/authors/naive", response_model=list[AuthorRead])
-def list_authors_naive(db: SessionDep) -> Any:
+def list_authors_naive(db: ReadDep) -> Any:
     """Return the same: a SELECT for the users, and one more for each of them (N+1)."""
     users = db.scalars(select(User).order_by(User.id).limit(100)).all()
     return [AuthorRead.model_validate(user) for user in users]

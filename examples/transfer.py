@@ -7,6 +7,7 @@ database refuses a balance below zero, and every transfer locks its accounts in 
 from typing import Annotated, Self
 
 from fastapi import HTTPException, Request, Response
+from fastapi.middleware import Middleware
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,8 +15,9 @@ from sqlalchemy import BigInteger, CheckConstraint, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
-import main
-from database import Base, SessionDep, init_db
+from database import Base, init_db
+from dependencies import ReadDep, SessionDep
+from errors import HANDLERS, LimitBody
 from schemas import Detail
 
 Cents = Annotated[int, Field(strict=True, gt=0, le=10**12, examples=[500])]
@@ -62,8 +64,9 @@ class TransferBody(BaseModel):
 
 
 init_db()
-app = FastAPIOffline(title="Accounts", exception_handlers=main.app.exception_handlers)
-app.add_middleware(main.LimitBody)
+app = FastAPIOffline(
+    title="Accounts", exception_handlers=HANDLERS, middleware=[Middleware(LimitBody)]
+)
 
 
 @app.exception_handler(IntegrityError)
@@ -86,7 +89,7 @@ def create_account(body: AccountBody, db: SessionDep) -> AccountRead:
 
 
 @app.get("/accounts", response_model=list[AccountRead])
-def list_accounts(db: SessionDep) -> object:
+def list_accounts(db: ReadDep) -> object:
     """Return all accounts, as they are at one moment."""
     return db.scalars(select(Account).order_by(Account.id)).all()
 

@@ -5,7 +5,7 @@
 
 from fastapi import HTTPException
 
-from database import SessionDep
+from dependencies import SessionDep
 from main import app
 from models import User
 from schemas import UserId, UserRead

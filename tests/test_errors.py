@@ -1,0 +1,175 @@
+"""Bad input gets a clear answer and changes nothing."""
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+
+from main import app
+from tests.users import ADA, BOB, create, everything
+
+JSON = {"Content-Type": "application/json"}
+
+BAD_BODIES = [
+    {},
+    {"name": "Bob"},
+    {"email": "bob@example.com"},
+    BOB | {"name": ""},
+    BOB | {"name": " \t"},
+    BOB | {"name": "x" * 101},
+    BOB | {"name": "a\0b"},
+    BOB | {"name": None},
+    BOB | {"name": 7},
+    BOB | {"name": ["Bob"]},
+    BOB | {"email": ""},
+    BOB | {"email": "bob"},
+    BOB | {"email": "bob@"},
+    BOB | {"email": "bob@example"},
+    BOB | {"email": "b\0b@example.com"},
+    BOB | {"email": f"{'b' * 64}@{'e' * 63}.{'e' * 63}.{'e' * 63}.com"},
+    BOB | {"email": None},
+    [BOB],
+    "Bob",
+    7,
+    None,
+]
+
+
+@pytest.mark.parametrize("body", BAD_BODIES)
+def test_bad_body(client: TestClient, body: object) -> None:
+    create(client, ADA)
+    before = everything(client)
+    for method, path in [("POST", "/user"), ("POST", "/users"), ("PUT", "/users/1")]:
+        response = client.request(method, path, json=body)
+        assert response.status_code == 422
+        assert set(response.json()["detail"][0]) == {"type", "loc", "msg"}
+    assert everything(client) == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": None},
+        {"email": None},
+        {"is_active": None},
+        {"is_active": "maybe"},
+        {"name": ""},
+        [],
+    ],
+)
+def test_bad_changes(client: TestClient, changes: object) -> None:
+    create(client, ADA)
+    before = everything(client)
+    assert client.patch("/users/1", json=changes).status_code == 422
+    assert everything(client) == before
+
+
+@pytest.mark.parametrize("bodies", [[], [BOB] * 1001, [BOB, {}], {}, None])
+def test_bad_bulk(client: TestClient, bodies: object) -> None:
+    assert client.post("/users/bulk", json=bodies).status_code == 422
+    assert everything(client) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\xfd",
+        b'{"name": "\\ud800", "email": "bob@example.com"}',
+        b'{"name": "Bob", "email": "\\ud800@example.com"}',
+        b'{"name": "Bob", "email": "bob@example.com", "\\ud800": NaN, "name": NaN}',
+        b'{"name": NaN, "email": Infinity}',
+        b'{"name": ' + b"1" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[" * 900 + b"]" * 900,
+    ],
+    ids=lambda content: repr(content[:40]),
+)
+def test_garbage(client: TestClient, content: bytes) -> None:
+    for path in ("/user", "/users/bulk"):
+        response = client.post(path, content=content, headers=JSON)
+        assert response.status_code == 422
+        assert set(response.json()["detail"][0]) == {"type", "loc", "msg"}
+    assert everything(client) == []
+
+
+def test_a_body_that_is_not_declared_as_json(client: TestClient) -> None:
+    """What `curl -d` does without a header; the answer says what is missing."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for headers in ({}, form):
+        response = client.post("/user", content=b'{"name": "Ada"}', headers=headers)
+        assert response.status_code == 422
+        assert "Content-Type: application/json" in response.json()["detail"][0]["msg"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_above_one_mebibyte(client: TestClient, chunked: bool) -> None:
+    text = b'{"name": "' + b"x" * 2**20 + b'"}'
+    content = iter([text[:1000], text[1000:]]) if chunked else text
+    response = client.post("/user", content=content, headers=JSON)
+    assert response.status_code == 413
+    assert response.json() == {"detail": "Body larger than 1 MiB"}
+    assert everything(client) == []
+
+
+def test_a_body_of_exactly_one_mebibyte(client: TestClient) -> None:
+    body = b'{"name": "Ada", "email": "ada@example.com"}'
+    assert client.post("/user", content=body.ljust(2**20), headers=JSON).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/user",
+        "/user?user_id=",
+        "/user?user_id=x",
+        "/user?user_id=0",
+        "/users/x",
+        "/users/-1",
+        "/users/1.5",
+        f"/users/{2**63}",
+        f"/users/{'9' * 5000}",
+        "/users?page=0",
+        "/users?page=x",
+        f"/users?page={10**30}",
+        "/users?page_size=0",
+        "/users?page_size=1001",
+        "/users?order_by=is_active",
+        "/users?order_by=name,email",
+        "/users?is_active=maybe",
+        "/users?query=%00",
+        f"/users?query={'x' * 255}",
+        "/users?after=-1",
+        f"/users?after={2**63}",
+        "/users?after=1&page=2",
+        "/users?after=1&order_by=name",
+        "/users?after=1&order_by=-id",
+    ],
+)
+def test_bad_parameters(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 422
+    assert set(response.json()["detail"][0]) == {"type", "loc", "msg"}
+
+
+@pytest.mark.parametrize("host", ["[", "a b", "::", ""])
+def test_a_broken_host_header(client: TestClient, host: str) -> None:
+    for path in ("/users", "/user/", "/"):
+        response = client.get(path, headers={"Host": host}, follow_redirects=False)
+        assert response.status_code in (200, 307)
+
+
+def test_other_broken_constraints_are_not_a_conflict(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a mistake of ours gets so far; PostgreSQL quotes the whole row in its error."""
+    nameless = {"name": "", "email": "uq_user_email@example.com"}
+    monkeypatch.setattr("schemas.UserBody.model_dump", lambda body: nameless)
+    body = nameless | {"name": "Ada"}
+    with pytest.raises(IntegrityError, match="ck_user_name_length"):
+        TestClient(app).post("/user", json=body)
+    response = TestClient(app, raise_server_exceptions=False).post("/user", json=body)
+    assert response.status_code == 500
+    assert response.json() == {"detail": "Internal Server Error"}
