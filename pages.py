@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     Row,
     Select,
+    String,
     bindparam,
     case,
     func,
@@ -37,10 +38,11 @@ COLUMNS = [users.c[field] for field in UserRead.model_fields]
 SELECT_USER = select(*COLUMNS).where(users.c.id == bindparam("user_id"))
 INSERT_USERS = insert(users).returning(*COLUMNS, sort_by_parameter_order=True)
 
+PATTERN = bindparam("pattern", type_=String)
 # Each applies if the parameter of that name is asked for.
 CONDITIONS = {
-    "pattern": func.lower(users.c.name).like(bindparam("pattern"), escape="/")
-    | users.c.email.like(bindparam("pattern"), escape="/"),
+    "pattern": func.lower(users.c.name).like(PATTERN, escape="/")
+    | users.c.email.like(PATTERN, escape="/"),
     "is_active": users.c.is_active == bindparam("is_active"),
     "after": users.c.id > bindparam("after"),
 }

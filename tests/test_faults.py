@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -131,15 +132,16 @@ def test_postgresql_goes_away_and_comes_back(postgres_server: PostgresServer) ->
 
 
 @contextlib.contextmanager
-def locked_table(url: str) -> Iterator[None]:
-    """Hold the strongest lock that the database has."""
+def locked_table(url: str, mode: str = "EXCLUSIVE") -> Iterator[None]:
+    """Hold the strongest lock that the database has, or one of another mode."""
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
-            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute(f"BEGIN {mode}")
             yield
     else:
         with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            connection.execute('LOCK TABLE "user" IN ACCESS EXCLUSIVE MODE')
+            mode = {"EXCLUSIVE": "ACCESS EXCLUSIVE", "IMMEDIATE": "SHARE"}[mode]
+            connection.execute(f'LOCK TABLE "user" IN {mode} MODE')
             yield
 
 
@@ -165,6 +167,24 @@ def test_a_locked_table(url: str) -> None:
         assert max(health.elapsed, docs.elapsed) < first
         assert server.client.get("/users").json() == []
         assert server.client.post("/user", json=ADA).status_code == 200
+
+
+def test_reads_flow_while_writers_wait(url: str) -> None:
+    """A writer holds its lock, others stand in line behind it, and whoever reads is answered."""
+    with Server(url) as server:
+        server.client.post("/user", json=ADA)
+        writes: list[Call] = [
+            ("POST", "/user", {"name": "N", "email": f"n{n}@example.com"}) for n in range(30)
+        ]
+        with ThreadPoolExecutor() as clients:
+            with locked_table(url, "IMMEDIATE"):  # against those who write
+                waiting = clients.submit(server.at_once, writes)
+                time.sleep(0.5)
+                for path in ("/users", "/users/1"):
+                    answers = server.at_once([("GET", path, None)] * 30)
+                    assert {answer.status_code for answer in answers} == {200}
+                assert not waiting.done()
+            assert {answer.status_code for answer in waiting.result()} == {200}
 
 
 def request(server: Server, text: str) -> socket.socket:

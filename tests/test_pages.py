@@ -1,8 +1,13 @@
 """Pages of users: order, filters, links."""
 
+from typing import Any
+
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Connection, Engine, text
 
+from pages import select_users
+from schemas import UserQuery
 from tests.users import ADA, BOB, create
 
 
@@ -120,3 +125,61 @@ def test_links_keep_the_question(client: TestClient) -> None:
     asked = {"query": "a&b=%é", "is_active": "true", "order_by": "-name", "utm": "x"}
     link = client.get("/users", params=asked).links["first"]["url"]
     assert link == "/users?query=a%26b%3D%25%C3%A9&is_active=true&order_by=-name&page=1"
+
+
+def fill(connection: Connection, users: int) -> None:
+    numbers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :users)"
+    row = "SELECT 'User ' || n, n || '@example.com', true FROM n"
+    insert = text(f'INSERT INTO "user" (name, email, is_active) {numbers} {row}')
+    connection.execute(insert, {"users": users})
+
+
+def plan(engine: Engine, params: UserQuery) -> list[str]:
+    """Return how the database goes about a page of 3000 users, line by line."""
+    statement, asked = select_users(params)
+    sql = statement.params(asked).compile(engine, compile_kwargs={"literal_binds": True})
+    with engine.begin() as connection:
+        fill(connection, 3000)
+        connection.execute(text("ANALYZE"))
+        explain = "EXPLAIN QUERY PLAN" if engine.name == "sqlite" else "EXPLAIN ANALYZE"
+        return [str(line) for line in connection.exec_driver_sql(f"{explain} {sql}")]
+
+
+@pytest.mark.parametrize("order_by", ["name", "-name", "email", "-email"])
+def test_an_index_serves_the_order(engine: Engine, order_by: str) -> None:
+    """Nothing sorts the whole table to show a hundred rows of it."""
+    index = {
+        ("sqlite", "name"): "SCAN user USING INDEX ix_user_name",
+        ("sqlite", "email"): "SCAN user USING INDEX sqlite_autoindex_user_1",
+        ("postgresql", "name"): 'using ix_user_name on "user"',
+        ("postgresql", "email"): 'using uq_user_email on "user"',
+    }[engine.name, order_by.removeprefix("-")]
+    assert any(index in line for line in plan(engine, UserQuery(order_by=order_by)))  # type: ignore[arg-type]
+
+
+SCANS = [("nobody", 1), ("user 77", 1), ("user", 2)]
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("query", "scans"), SCANS)
+def test_only_a_full_page_is_counted_postgresql(engine: Engine, query: str, scans: int) -> None:
+    lines = [line for line in plan(engine, UserQuery(query=query)) if 'Scan on "user"' in line]
+    assert sum("never executed" not in line for line in lines) == scans
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("query", "scans"), SCANS)
+def test_only_a_full_page_is_counted_sqlite(engine: Engine, query: str, scans: int) -> None:
+    """Each row that is looked at calls our lower()."""
+    looked_at: list[str] = []
+
+    def lower(text: str) -> str:
+        looked_at.append(text)
+        return text.lower()
+
+    with engine.connect() as connection:
+        fill(connection, 101)
+        sqlite: Any = connection.connection.driver_connection
+        sqlite.create_function("lower", 1, lower, deterministic=True)
+        connection.execute(*select_users(UserQuery(query=query)))
+    assert len(looked_at) == scans * 101
