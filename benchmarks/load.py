@@ -1,10 +1,12 @@
 """Requests per second and p99 of the classic snippet and of this app, side by side.
 
-`python -m benchmarks.load` starts each of them in turn, on SQLite and on PostgreSQL, with 1 to 500
-clients, prints a table of medians and draws it in benchmarks/load.svg. Server and clients run on
-different cores. The clients are wrk where the machine has it, else benchmarks/clients.py.
+`python -m benchmarks.load` starts each of them in turn, with 1000 users in the table, on SQLite
+and on a PostgreSQL that is reached over TCP, with 1 to 500 clients. It prints a table of medians
+and draws the rates in benchmarks/load.svg. Server and clients run on different cores. The clients
+are wrk where the machine has it, else benchmarks/clients.py.
 
-`--baseline examples.async_app:app` measures against another app, and draws nothing.
+`--baseline examples.async_app:app` measures against another app, `--only 32` with one number of
+clients; both draw nothing.
 """
 
 import json
@@ -94,25 +96,22 @@ def seeded_server(app: str, database: str) -> Iterator[str]:
 
 
 def draw(results: dict[tuple[str, str, int, str], Result]) -> None:
-    """Draw rate and p99 against the number of clients in load.svg."""
-    figure, axes = pyplot.subplots(4, 3, figsize=(10, 11), sharex=True, layout="constrained")
-    for row, database in ((0, "SQLite"), (2, "PostgreSQL")):
-        for column, call in enumerate(CALLS):
-            rate, p99 = axes[row, column], axes[row + 1, column]
-            for app, label, style in ((CLASSIC, "classic", "o--"), (OURS, "ours", "o-")):
-                found = [results[database, call, clients, app] for clients in CLIENTS]
-                rate.plot(CLIENTS, [result.rate for result in found], style, label=label)
-                # Where nothing is answered there is no time to show.
-                answered = [result.p99 if result.rate else None for result in found]
-                p99.plot(CLIENTS, answered, style, label=label)
-            rate.set(title=f"{call}, {database}", xscale="log", ylim=(0, None))
-            p99.set(xlabel="clients", yscale="log")
-            p99.set_xticks(CLIENTS, [str(clients) for clients in CLIENTS])
-            p99.minorticks_off()
-            rate.grid(alpha=0.3)
-            p99.grid(alpha=0.3)
-        axes[row, 0].set_ylabel("requests per second")
-        axes[row + 1, 0].set_ylabel("p99, ms")
+    """Draw the rates against the number of clients in load.svg."""
+    databases = ("SQLite", "PostgreSQL")
+    figure, axes = pyplot.subplots(2, 3, figsize=(10, 5.5), sharex=True, layout="constrained")
+    for (row, database), (column, call) in product(enumerate(databases), enumerate(CALLS)):
+        axis = axes[row, column]
+        for app, label, style in ((CLASSIC, "classic snippet", "o--"), (OURS, "ours", "o-")):
+            rates = [results[database, call, clients, app].rate for clients in CLIENTS]
+            axis.plot(CLIENTS, rates, style, label=label)
+        axis.set(title=f"{call}, {database}", xscale="log", ylim=(0, None))
+        axis.set_xticks(CLIENTS, [str(clients) for clients in CLIENTS])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    for axis in axes[1]:
+        axis.set_xlabel("clients")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("requests per second")
     axes[0, 0].legend()
     figure.savefig(FOLDER / "load.svg")
 
