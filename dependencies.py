@@ -4,19 +4,60 @@ An endpoint takes `db: SessionDep` if it may write, `db: ReadDep` if it only rea
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from typing import Annotated
 from weakref import WeakKeyDictionary
 
-from fastapi import Depends
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from database import POOL_SIZE, engine, get_db, get_read_db, health_engine, read_engine
+from database import (
+    POOL_SIZE,
+    create_tables,
+    engine,
+    explain,
+    get_db,
+    get_read_db,
+    health_engine,
+    read_engine,
+)
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
+
+
+@cache
+def create_tables_once() -> None:
+    """Create the tables that do not exist yet, the first time that this is called."""
+    with engine.begin() as connection:
+        create_tables(connection)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Create the tables before the first request; close the connections after the last.
+
+    Raises RuntimeError, and the server does not start, if the database cannot be used.
+    """
+    log = logging.getLogger("uvicorn.error")
+    # A test that brings its own database needs nothing of this one.
+    if get_db not in app.dependency_overrides:
+        log.info("Database: %s", engine.url.set(query={}).render_as_string(hide_password=True))
+        try:
+            create_tables_once()
+        except exc.SQLAlchemyError as error:
+            log.error(explain(error, engine))
+            # That line says it all; what would follow is a traceback.
+            log.addFilter(lambda record: "Traceback" not in record.getMessage())
+            raise RuntimeError("the database cannot be used") from None
+    yield
+    # The last connection to an SQLite file that closes moves what is in app.db-wal to app.db.
+    read_engine.dispose()
+    engine.dispose()
 
 
 class SessionDependency:
@@ -39,6 +80,7 @@ class SessionDependency:
 
     async def __call__(self) -> AsyncIterator[Session]:
         """Yield a session to one request; raises `exc.TimeoutError` if its turn does not come."""
+        create_tables_once()  # where no server has done so at its start, as with a bare TestClient
         queue = self.queues.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.limit))
         try:
             async with asyncio.timeout(self.max_wait):

@@ -2,18 +2,35 @@
 
 import json
 import logging
+import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+    TimeoutError,
+)
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas import Detail
 
 MAX_BODY = 1024 * 1024  # bytes
+# Errors of SQLite that pass: https://www.sqlite.org/rescode.html
+SQLITE_PASSES = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+}
 # How PostgreSQL and SQLite name what two users with the same email break.
 EMAIL_TAKEN = ("uq_user_email", "UNIQUE constraint failed: user.email")
 
@@ -58,7 +75,19 @@ async def email_taken(request: Request, error: IntegrityError) -> Response:
     return JSONResponse({"detail": "Email already registered"}, 409)
 
 
-async def database_unavailable(request: Request, error: Exception) -> Response:
+async def database_error(request: Request, error: DBAPIError) -> Response:
+    """Answer 503 to what passes if one waits; any other error is a mistake of ours."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is None:
+        passes = isinstance(error, (OperationalError, InterfaceError))
+    else:
+        passes = code & 0xFF in SQLITE_PASSES  # the lower byte is the kind, the rest a detail
+    if not (passes or error.connection_invalidated):
+        raise error
+    return await unavailable(request, error)
+
+
+async def unavailable(request: Request, error: SQLAlchemyError) -> Response:
     """Answer 503 if the database is away or has had no time for us."""
     logging.getLogger(__name__).error("Database error: %s", getattr(error, "orig", error))
     detail = {"detail": "Database unavailable, try again later"}
@@ -75,9 +104,8 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     RequestValidationError: invalid_input,
     400: unreadable_body,
     IntegrityError: email_taken,
-    OperationalError: database_unavailable,
-    InterfaceError: database_unavailable,
-    TimeoutError: database_unavailable,
+    DBAPIError: database_error,
+    TimeoutError: unavailable,
     Exception: server_error,
 }
 

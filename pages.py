@@ -176,5 +176,5 @@ def json_response(content: object, status_code: int = 200) -> Response:
 
 def link(request: Request, rel: str, **changes: int) -> str:
     """Return one link of a Link header (RFC 8288): the same question, with some changes."""
-    asked = {k: v for k, v in request.query_params.items() if k in UserQuery.model_fields}
-    return f'<{request.scope["path"]}?{urlencode(asked | changes)}>; rel="{rel}"'
+    asked = dict(request.query_params) | changes
+    return f'<{request.scope["path"]}?{urlencode(asked)}>; rel="{rel}"'

@@ -10,17 +10,19 @@ from pydantic import (
     Field,
     StringConstraints,
     model_validator,
+    with_config,
 )
 from typing_extensions import TypedDict
 
-# PostgreSQL cannot store the character NUL.
+# PostgreSQL cannot store the character NUL. A terminal obeys ESC and its like, whoever sent them.
 NO_NUL = r"^[^\x00]*$"
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 # PostgreSQL's bigint, and SQLite's INTEGER.
 UserId = Annotated[int, Field(ge=1, le=2**63 - 1, examples=[1])]
 Name = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NO_NUL),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NO_CONTROL),
     Field(examples=["Ada Lovelace"]),
 ]
 # In lower case, so that nobody can register Ada@example.com beside ada@example.com; the length
@@ -40,6 +42,7 @@ class UserBody(BaseModel):
 UserBodies = Annotated[list[UserBody], Field(min_length=1, max_length=1000)]
 
 
+@with_config(extra="forbid")  # a misspelt field would look like a change that was made
 class UserChanges(TypedDict, total=False):
     """The fields of a user to change; those that are absent stay as they are."""
 
@@ -61,6 +64,8 @@ class UserRead(BaseModel):
 
 class UserQuery(BaseModel):
     """Which users to list, in which order, and which page of them."""
+
+    model_config = ConfigDict(extra="forbid")  # ?limit=10 would look like a page of ten
 
     page: Annotated[int, Field(ge=1, le=2**53, examples=[1])] = 1
     page_size: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100

@@ -17,8 +17,8 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 import main
-from database import create_tables, engine_options, settings
-from dependencies import open_read_session
+from database import engine_options, settings
+from dependencies import lifespan, open_read_session
 from errors import HANDLERS, NOT_FOUND, REFUSED, UNAVAILABLE, LimitBody
 from models import User
 from pages import (
@@ -35,15 +35,9 @@ from pages import (
 from schemas import Detail, UserBody, UserChanges, UserId, UserQuery, UserRead
 
 URL = settings.database_url.replace("sqlite:", "sqlite+aiosqlite:", 1)
-engine = create_async_engine(URL, echo=settings.debug, **engine_options(URL))
+engine = create_async_engine(URL, **engine_options(URL))
 # What a session has read stays readable after the commit: there is no await in `user.name`.
 AsyncSessionLocal = async_sessionmaker(engine, autoflush=False, expire_on_commit=False)
-
-
-async def init_db() -> None:
-    """Create the tables that do not exist yet."""
-    async with engine.begin() as connection:
-        await connection.run_sync(create_tables)
 
 
 async def get_db() -> AsyncIterator[AsyncSession]:
@@ -60,17 +54,17 @@ SessionDep = Annotated[
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Create the tables before the first request and close the connections after the last."""
-    await init_db()
-    yield
-    await engine.dispose()
+async def async_lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Do what the app does at its start and end, and close the connections of this engine, too."""
+    async with lifespan(app):
+        yield
+        await engine.dispose()
 
 
 app = FastAPIOffline(
     title="User API, async",
     responses=UNAVAILABLE,
-    lifespan=lifespan,
+    lifespan=async_lifespan,
     exception_handlers=HANDLERS,
     middleware=[Middleware(LimitBody)],
 )

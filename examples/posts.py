@@ -15,11 +15,11 @@ from sqlalchemy import DateTime, Dialect, ForeignKey, String, TypeDecorator, sel
 from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
 import main
-from database import Base, init_db
+from database import Base
 from dependencies import ReadDep, SessionDep
 from errors import HANDLERS, LimitBody
 from models import User
-from schemas import NO_NUL, UserId
+from schemas import NO_CONTROL, UserId
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -62,7 +62,8 @@ class PostBody(BaseModel):
     """A post as a client writes one."""
 
     title: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NO_NUL)
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NO_CONTROL),
     ]
 
 
@@ -85,7 +86,6 @@ class AuthorRead(BaseModel):
     posts: list[PostRead]
 
 
-init_db()
 app = FastAPIOffline(title="Posts", exception_handlers=HANDLERS, middleware=[Middleware(LimitBody)])
 
 

@@ -15,8 +15,8 @@ from sqlalchemy import BigInteger, CheckConstraint, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database import Base, init_db
-from dependencies import ReadDep, SessionDep
+from database import Base
+from dependencies import ReadDep, SessionDep, lifespan
 from errors import HANDLERS, LimitBody
 from schemas import Detail
 
@@ -63,9 +63,11 @@ class TransferBody(BaseModel):
         return self
 
 
-init_db()
 app = FastAPIOffline(
-    title="Accounts", exception_handlers=HANDLERS, middleware=[Middleware(LimitBody)]
+    title="Accounts",
+    lifespan=lifespan,
+    exception_handlers=HANDLERS,
+    middleware=[Middleware(LimitBody)],
 )
 
 

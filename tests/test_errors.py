@@ -1,8 +1,10 @@
 """Bad input gets a clear answer and changes nothing."""
 
+import traceback
+
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from main import app
@@ -18,6 +20,10 @@ BAD_BODIES = [
     BOB | {"name": " \t"},
     BOB | {"name": "x" * 101},
     BOB | {"name": "a\0b"},
+    BOB | {"name": "a\x1b[2Jb"},
+    BOB | {"name": "a\nb"},
+    BOB | {"name": "a\x7fb"},
+    BOB | {"name": "a\x9bb"},
     BOB | {"name": None},
     BOB | {"name": 7},
     BOB | {"name": ["Bob"]},
@@ -53,6 +59,9 @@ def test_bad_body(client: TestClient, body: object) -> None:
         {"email": None},
         {"is_active": None},
         {"is_active": "maybe"},
+        {"is_activ": False},
+        {"id": 7},
+        {"name": "Eve", "mail": "eve@example.com"},
         {"name": ""},
         [],
     ],
@@ -141,6 +150,8 @@ def test_a_body_of_exactly_one_mebibyte(client: TestClient) -> None:
         "/users?is_active=maybe",
         "/users?query=%00",
         f"/users?query={'x' * 255}",
+        "/users?skip=1&limit=1",
+        "/users/?pagesize=1",
         "/users?after=-1",
         f"/users?after={2**63}",
         "/users?after=1&page=2",
@@ -154,11 +165,75 @@ def test_bad_parameters(client: TestClient, path: str) -> None:
     assert set(response.json()["detail"][0]) == {"type", "loc", "msg"}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "name"),
+    [
+        ("PATCH", "/users/1", {"is_activ": False}, ["body", "is_activ"]),
+        ("GET", "/users?skip=1", None, ["query", "skip"]),
+    ],
+)
+def test_what_is_misspelt_is_named(
+    client: TestClient, method: str, path: str, sent: object, name: list[str]
+) -> None:
+    create(client, ADA)
+    (mistake,) = client.request(method, path, json=sent).json()["detail"]
+    assert mistake["loc"] == name
+
+
+def test_what_was_read_can_be_sent_back(client: TestClient) -> None:
+    """With all its fields: those that PUT and POST do not take are ignored."""
+    create(client, ADA)
+    user = client.get("/users/1").json()
+    assert client.put("/users/1", json=user).json() == user
+    client.delete("/users/1")
+    assert client.post("/user", json=user).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["[", "a b", "::", ""])
 def test_a_broken_host_header(client: TestClient, host: str) -> None:
     for path in ("/users", "/user/", "/"):
         response = client.get(path, headers={"Host": host}, follow_redirects=False)
         assert response.status_code in (200, 307)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ['ALTER TABLE "user" RENAME COLUMN name TO nom', 'ALTER TABLE "user" RENAME TO utilisateur'],
+)
+def test_what_does_not_pass_is_no_503(engine: Engine, statement: str) -> None:
+    """A missing table or column is not there one second later, either."""
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    client = TestClient(app, raise_server_exceptions=False)
+    for response in (client.get("/users"), client.post("/user", json=ADA)):
+        assert response.status_code == 500
+        assert response.json() == {"detail": "Internal Server Error"}
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_full_disk_passes(engine: Engine) -> None:
+    with engine.connect() as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+    client = TestClient(app)
+    bodies = [{"name": "N" * 100, "email": f"{'n' * 50}@{n}.example.com"} for n in range(100)]
+    response = client.post("/users/bulk", json=bodies)
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert everything(client) == []
+
+
+def test_no_personal_data_in_an_error(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a 500 writes to the log has the statement, but not what a user typed."""
+    nameless = {"name": "", "email": "secret@example.com"}
+    monkeypatch.setattr("schemas.UserBody.model_dump", lambda body: nameless)
+    with pytest.raises(IntegrityError) as caught:
+        TestClient(app).post("/user", json=ADA)
+    report = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "INSERT INTO" in report
+    assert "secret" not in report
 
 
 def test_other_broken_constraints_are_not_a_conflict(

@@ -2,15 +2,18 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import httpx2
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
@@ -233,22 +236,46 @@ def test_16_clients_transfer_at_random(url: str) -> None:
         assert statuses == {200, 409}
 
 
-def test_postgres(tmp_path: Path) -> None:
+@contextmanager
+def running_postgres(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the example in a poor environment; yield its process and the URL that it prints."""
     with subprocess.Popen(
-        [sys.executable, "-m", "examples.postgres", str(tmp_path / "data")],
+        [sys.executable, "-m", "examples.postgres", str(folder)],
         cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env={name: os.environ[name] for name in ("PATH", "HOME")} | {"LC_ALL": "C"},
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     ) as process:
         assert process.stdout
-        url = ""
-        while not url.startswith("DATABASE_URL="):
-            url = process.stdout.readline()
-            assert url, "the server did not start"
-        with Server(url.strip().removeprefix("DATABASE_URL=")) as server:
-            assert server.client.post("/user", json=ADA).status_code == 200
-            assert len(server.client.get("/users").json()) == 1
+        assert process.stdout.readline().startswith("PostgreSQL is running. ")
+        printed = re.fullmatch("export DATABASE_URL='(.+)'", process.stdout.readline().strip())
+        assert printed
+        assert process.stdout.readline() == "Ctrl-C stops it.\n"
+        yield process, printed[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_postgres(tmp_path: Path, number: signal.Signals) -> None:
+    with running_postgres(tmp_path / "data") as (process, url):
+        with Server(url) as server:
+            body = {"name": "Éric", "email": "eric@example.com"}
+            assert server.client.post("/user", json=body).status_code == 200
+            assert len(server.client.get("/users?query=éRIC").json()) == 1
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert process.stdout
+        assert process.stdout.read() == "\nPostgreSQL has stopped.\n"
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url)
+
+
+def test_postgres_after_one_that_was_killed(tmp_path: Path) -> None:
+    """It goes on with the server that is left over, and stops it for real."""
+    with running_postgres(tmp_path / "data") as (process, _):
+        process.kill()
+    with running_postgres(tmp_path / "data") as (process, url):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-        assert "PostgreSQL has stopped." in process.stdout.read()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url)

@@ -187,7 +187,7 @@ def test_reads_flow_while_writers_wait(url: str) -> None:
             assert {answer.status_code for answer in waiting.result()} == {200}
 
 
-def request(server: Server, text: str) -> socket.socket:
+def send(server: Server, text: str) -> socket.socket:
     """Send some bytes to the server on a connection of their own."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -204,7 +204,7 @@ def test_clients_that_never_read(url: str) -> None:
         ]
         assert server.client.post("/users/bulk", json=bodies).status_code == 201
         head = "GET /users?page_size=1000 HTTP/1.1\r\nHost: x\r\n\r\n"
-        silent = [request(server, head) for _ in range(60)]
+        silent = [send(server, head) for _ in range(60)]
         calls: list[Call] = [("GET", "/user?user_id=1", None), ("PATCH", "/users/1", ADA)]
         answers = server.at_once(calls * 50)
         assert {answer.status_code for answer in answers} == {200}
@@ -227,7 +227,7 @@ def test_clients_that_hang_up(url: str) -> None:
             body = json.dumps({"name": "N", "email": f"n{number}@example.com"})
             head = "POST /user HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             head += f"Content-Length: {len(body)}\r\n\r\n"
-            request(server, head + (body[:10] if number % 2 else body)).close()
+            send(server, head + (body[:10] if number % 2 else body)).close()
         creates: list[Call] = [
             ("POST", "/user", {"name": "M", "email": f"m{n}@example.com"}) for n in range(100)
         ]
