@@ -1,4 +1,4 @@
-"""The database: its settings, the engines and the sessions.
+"""The database: its engines, its sessions and its tables.
 
 Nothing here knows what is stored (models.py) or who asks for it (dependencies.py).
 """
@@ -6,18 +6,17 @@ Nothing here knows what is stored (models.py) or who asks for it (dependencies.p
 import sqlite3
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import psycopg
-from pydantic import AfterValidator, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import (
     URL,
+    AsyncAdaptedQueuePool,
     Connection,
     Engine,
     MetaData,
     NullPool,
-    StaticPool,
+    QueuePool,
     create_engine,
     event,
     func,
@@ -26,52 +25,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import (
-    ArgumentError,
     DisconnectionError,
     InvalidRequestError,
     SQLAlchemyError,
 )
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
+from settings import settings
 
-def check_url(text: str) -> str:
-    """Return `text` as SQLAlchemy wants it: PostgreSQL's short forms get the psycopg 3 driver.
-
-    Raises ValueError if it cannot be used, without quoting it: it may hold a password.
-    """
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise ValueError("not a URL like postgresql://user:password@host:5432/name") from None
-    if "@" in (url.host or ""):
-        raise ValueError("an @ in the user name or the password is written %40")
-    if url.drivername in ("postgres", "postgresql"):
-        url = url.set(drivername="postgresql+psycopg")
-    if url.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise ValueError("only sqlite:// and postgresql:// are supported")
-    if url.drivername == "sqlite" and (url.host or url.port or url.username or url.password):
-        raise ValueError("SQLite takes three slashes: sqlite:///./app.db")
-    return url.render_as_string(hide_password=False)
-
-
-class Settings(BaseSettings):
-    """What the environment, or a file named .env, can set."""
-
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
-
-    database_url: Annotated[str, AfterValidator(check_url)] = "sqlite:///./app.db"
-    debug: bool = False
-
-
-try:
-    settings = Settings()
-except ValidationError as error:
-    sys.exit("\n".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()))
-
+READ_ONLY = "A session for reading (ReadDep) cannot write: take a SessionDep"
 POOL_SIZE = 10  # connections, in each of the two pools of a process
 
-# How long a client of PostgreSQL waits, in seconds, but tcp_user_timeout in milliseconds. Without
-# these, one whose server has vanished waits for a quarter of an hour:
+# How long we wait for PostgreSQL, in seconds (tcp_user_timeout: milliseconds). Without these
+# limits, whoever is connected to a server that has vanished waits for a quarter of an hour:
 # https://www.postgresql.org/docs/current/libpq-connect.html
 POSTGRESQL_LIMITS = {
     "connect_timeout": 5,
@@ -82,6 +48,65 @@ POSTGRESQL_LIMITS = {
 }
 
 
+# ---- Events of the engines: https://docs.sqlalchemy.org/en/21/core/events.html
+
+
+@event.listens_for(Engine, "connect")
+def prepare_sqlite(connection: Any, record: Any) -> None:
+    """Give each new connection to SQLite what PostgreSQL has from the start."""
+    if not hasattr(connection, "create_function"):
+        return  # not SQLite
+    connection.cursor().execute("PRAGMA foreign_keys = ON")
+    # SQLite's own lower() knows only A to Z; a search for "éric" has to find "Éric".
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
+
+
+def use_wal(connection: Any, record: Any) -> None:
+    """Let readers and the writer of an SQLite file not block each other."""
+    if hasattr(connection, "create_function"):
+        connection.cursor().execute("PRAGMA journal_mode = WAL")
+
+
+@event.listens_for(Engine, "checkout")
+def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
+    """Replace a pooled connection that the PostgreSQL server has closed in the meantime.
+
+    The last message of the server is here already, unread. To read it takes no round trip, unlike
+    `pool_pre_ping`.
+    """
+    if isinstance(record.driver_connection, psycopg.BaseConnection):
+        try:
+            record.driver_connection.pgconn.consume_input()  # reads the server's last message
+            record.driver_connection.pgconn.consume_input()  # then finds the end: an error
+        except psycopg.OperationalError as error:
+            raise DisconnectionError from error
+
+
+def notice_read_only_database(context: ExceptionContext) -> None:
+    """Throw a connection away that cannot write any more, so that the next one can.
+
+    Its server may have become a standby, or its file was read-only when it was opened.
+    """
+    error = context.original_exception
+    on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    if on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        if context.dialect.skip_autocommit_rollback:  # an engine for reading
+            raise InvalidRequestError(READ_ONLY)
+        context.is_disconnect = True
+
+
+@event.listens_for(Engine, "handle_error")
+def keep_rows_out_of_logs(context: ExceptionContext) -> None:
+    """Keep only the first line of an error: in the others, PostgreSQL quotes what was written."""
+    if isinstance(context.original_exception, psycopg.Error) and not settings.debug:
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if error is not None and error.args:
+                error.args = (str(error.args[0]).partition("\n")[0],)
+
+
+# ---- Engines and sessions
+
+
 def engine_options(url: str | URL) -> dict[str, Any]:
     """Return what `create_engine` takes beside `url`: a pool that fits, and limits.
 
@@ -89,18 +114,38 @@ def engine_options(url: str | URL) -> dict[str, Any]:
     """
     database = make_url(url)
     postgresql = database.get_backend_name() == "postgresql"
-    # What users typed belongs in no log, except for whoever asks for it.
-    options: dict[str, Any] = {"echo": settings.debug, "hide_parameters": not settings.debug}
-    if not postgresql and database.database in (None, "", ":memory:"):
-        # A database in memory is gone with its connection: all sessions share a single one.
-        return options | {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+    options = {
+        "echo": settings.debug,
+        "hide_parameters": not settings.debug,  # what users typed is not written to the log
+        "pool_size": POOL_SIZE,
+        "pool_timeout": 10,  # seconds
+        "max_overflow": 0,
+    }
+    if in_memory(database):
+        # Such a database is gone with its connection. All sessions use a single one, in turn.
+        pool = AsyncAdaptedQueuePool if database.get_dialect().is_async else QueuePool
+        same = {"connect_args": {"check_same_thread": False}}
+        return options | same | {"poolclass": pool, "pool_size": 1}
     limits = POSTGRESQL_LIMITS if postgresql else {"timeout": 30}
     arguments: dict[str, object] = {k: v for k, v in limits.items() if k not in database.query}
     if postgresql:
-        # Rather an error than a request that waits for ever; of equal options the last one wins.
+        # Better an error than a request that waits for ever. The last of equal options counts.
         own = database.query.get("options", "")
         arguments["options"] = f"-c statement_timeout=30s -c lock_timeout=5s {own}"
-    return options | {"pool_size": POOL_SIZE, "max_overflow": 0, "connect_args": arguments}
+    return options | {"connect_args": arguments}
+
+
+def in_memory(url: URL) -> bool:
+    """Tell whether the database at `url` is an SQLite database without a file."""
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+
+
+def new_engine(url: str | URL, **more: Any) -> Engine:
+    """Return an engine with `engine_options(url)` and `more`."""
+    engine = create_engine(url, **engine_options(url), **more)
+    event.listen(engine, "connect", use_wal)
+    event.listen(engine, "handle_error", notice_read_only_database)
+    return engine
 
 
 def create_read_engine(engine: Engine) -> Engine:
@@ -111,11 +156,10 @@ def create_read_engine(engine: Engine) -> Engine:
     which would be committed at once, is an error. A database in memory has a single connection
     for everything, and so `engine` itself is returned.
     """
-    if isinstance(engine.pool, StaticPool):
+    if in_memory(engine.url):
         return engine
-    options = engine_options(engine.url)
-    read_engine = create_engine(
-        engine.url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, **options
+    read_engine = new_engine(
+        engine.url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
     )
 
     @event.listens_for(read_engine, "connect")
@@ -129,10 +173,10 @@ def create_read_engine(engine: Engine) -> Engine:
     return read_engine
 
 
-engine = create_engine(settings.database_url, **engine_options(settings.database_url))
+engine = new_engine(settings.database_url)
 read_engine = create_read_engine(engine)
-# For /health, a new connection each time: it tells whether one can be had, and even while the
-# pools are all in use.
+# For /health: a new connection each time. It shows whether the database can be reached, also
+# while all connections of the pools are in use.
 health_engine = create_engine(
     engine.url,
     poolclass=NullPool,
@@ -147,7 +191,7 @@ ReadSessionLocal = sessionmaker(autoflush=False, bind=read_engine)
 class Base(DeclarativeBase):
     """What every table in models.py derives from."""
 
-    # Names that can be predicted can be dropped by a migration and recognised in an error.
+    # Constraints get names by these rules, so that migrations and error messages can name them.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -157,59 +201,6 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-
-
-# ---- Events of the engines: https://docs.sqlalchemy.org/en/21/core/events.html
-
-
-@event.listens_for(Engine, "connect")
-def prepare_sqlite(connection: Any, record: Any) -> None:
-    """Give each new SQLite connection what PostgreSQL has from the start."""
-    if not hasattr(connection, "create_function"):
-        return  # not SQLite
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not block each other
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-    # SQLite's own lower() knows only A to Z; a search for "éric" has to find "Éric".
-    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
-
-
-@event.listens_for(Engine, "checkout")
-def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
-    """Replace a pooled connection that the PostgreSQL server has closed in the meantime.
-
-    What it sent as it did so has arrived here, but nobody has read it. Unlike `pool_pre_ping`,
-    reading it takes no round trip.
-    """
-    if isinstance(record.driver_connection, psycopg.BaseConnection):
-        try:
-            record.driver_connection.pgconn.consume_input()  # reads the server's last message
-            record.driver_connection.pgconn.consume_input()  # then finds that there is no more
-        except psycopg.OperationalError as error:
-            raise DisconnectionError from error
-
-
-@event.listens_for(Engine, "handle_error")
-def notice_read_only_database(context: ExceptionContext) -> None:
-    """Throw a connection away that cannot write any more, so that the next one can.
-
-    Its server may have become a standby, or its file was read-only when it was opened.
-    """
-    error = context.original_exception
-    on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
-    if on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        if context.dialect.skip_autocommit_rollback:
-            raise InvalidRequestError("A session for reading cannot write: take a SessionDep")
-        context.is_disconnect = True
-
-
-@event.listens_for(Engine, "handle_error")
-def keep_rows_out_of_logs(context: ExceptionContext) -> None:
-    """Keep only the first line of an error: in the others, PostgreSQL quotes what was written."""
-    for error in (context.original_exception, context.sqlalchemy_exception):
-        if error is not None and error.args and not settings.debug:
-            error.args = (str(error.args[0]).partition("\n")[0],)
 
 
 def create_tables(connection: Connection) -> None:
@@ -224,11 +215,16 @@ def create_tables(connection: Connection) -> None:
     Base.metadata.create_all(connection)
 
 
+def name_of(bind: Engine) -> str:
+    """Return the URL of a database as it may be shown: without passwords."""
+    hosts = {key: bind.url.query[key] for key in ("host", "port") if key in bind.url.query}
+    return bind.url.set(query=hosts).render_as_string(hide_password=True)
+
+
 def explain(error: SQLAlchemyError, bind: Engine) -> str:
-    """Return in one line which database cannot be used, and why, without its password."""
-    where = bind.url.set(query={}).render_as_string(hide_password=True)
+    """Return in one line which database cannot be used, and why."""
     reason = " ".join(str(getattr(error, "orig", error)).split())
-    return f"Database error: cannot use {where}: {reason}"
+    return f"Database error: cannot use {name_of(bind)}: {reason}"
 
 
 def init_db(bind: Engine = engine) -> None:
@@ -242,7 +238,7 @@ def init_db(bind: Engine = engine) -> None:
 
 def get_db() -> Iterator[Session]:
     """Yield a session and close it in the end, whatever happened in between."""
-    db = SessionLocal()
+    db = SessionLocal(close_resets_only=False)  # closed for good: later use is an error, no leak
     try:
         yield db
     finally:
@@ -250,9 +246,14 @@ def get_db() -> Iterator[Session]:
 
 
 def get_read_db() -> Iterator[Session]:
-    """Yield a session that can only read, and close it in the end."""
-    db = ReadSessionLocal()
+    """Yield a session that can only read, and close it in the end.
+
+    Raises InvalidRequestError if an object of it was changed: nobody would ever store that.
+    """
+    db = ReadSessionLocal(close_resets_only=False)
     try:
         yield db
+        if db.new or db.dirty or db.deleted:
+            raise InvalidRequestError(READ_ONLY)
     finally:
         db.close()

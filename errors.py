@@ -1,4 +1,4 @@
-"""What goes wrong, as `{"detail": ...}`, and never a word of the database."""
+"""What goes wrong, as `{"detail": ...}`. Clients never see the messages of the database."""
 
 import json
 import logging
@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+import psycopg
 from fastapi import HTTPException, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import (
@@ -19,11 +21,11 @@ from sqlalchemy.exc import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from schemas import Detail
+from schemas import Detail, Invalid
 
 MAX_BODY = 1024 * 1024  # bytes
-# Errors of SQLite that pass: https://www.sqlite.org/rescode.html
-SQLITE_PASSES = {
+# Errors of SQLite that may be gone a second later: https://www.sqlite.org/rescode.html
+SQLITE_TEMPORARY = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_FULL,
@@ -31,17 +33,31 @@ SQLITE_PASSES = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
 }
-# How PostgreSQL and SQLite name what two users with the same email break.
+SQLITE_CONFLICTS = {
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
+}
+# What the messages of PostgreSQL and SQLite contain if two users have the same email.
 EMAIL_TAKEN = ("uq_user_email", "UNIQUE constraint failed: user.email")
 
 # What a call may answer beside its success, for /docs.
 Answers = dict[int | str, dict[str, Any]]
-UNAVAILABLE: Answers = {503: {"model": Detail, "description": "Database away or too busy"}}
-NOT_FOUND: Answers = {404: {"model": Detail, "description": "User not found"}}
-REFUSED: Answers = {
-    409: {"model": Detail, "description": "Email already registered"},
-    413: {"model": Detail, "description": "Body larger than 1 MiB"},
-}
+
+
+def answer(status_code: int, detail: str, description: str) -> Answers:
+    """Return the documentation of an answer that is a `Detail`."""
+    example = {"application/json": {"example": {"detail": detail}}}
+    return {status_code: {"model": Detail, "description": description, "content": example}}
+
+
+UNAVAILABLE = answer(503, "Database unavailable, try again later", "Database away or too busy")
+INVALID: Answers = {422: {"model": Invalid, "description": "Input that cannot be used"}}
+NOT_FOUND = INVALID | answer(404, "User not found", "No user has this id")
+TAKEN = answer(409, "Email already registered", "Another user has this email")
+REFUSED = INVALID | TAKEN | answer(413, "Body larger than 1 MiB", "Body too long")
+DELETED = answer(200, "User deleted", "The user is gone") | NOT_FOUND
+DELETED |= answer(409, "Conflicts with other data", "Other data refers to the user")
 
 
 async def invalid_input(request: Request, error: RequestValidationError) -> Response:
@@ -57,32 +73,42 @@ async def invalid_input(request: Request, error: RequestValidationError) -> Resp
 
 async def unreadable_body(request: Request, error: HTTPException) -> Response:
     """Answer 422, where FastAPI answers 400, to a body too garbled or too deep for a parser."""
+    if error.detail != "There was an error parsing the body":
+        return await http_exception_handler(request, error)  # somebody's own 400
     return unprocessable([{"type": "json_invalid", "loc": ["body"], "msg": "JSON decode error"}])
 
 
 def unprocessable(errors: Sequence[Mapping[str, Any]]) -> Response:
-    """Return a 422 in the form that FastAPI documents."""
+    """Return a 422 in the form of `Invalid`."""
     detail = [{key: error[key] for key in ("type", "loc", "msg")} for error in errors]
+    for mistake, error in zip(detail, errors):
+        if error["type"] == "json_invalid" and "ctx" in error:
+            mistake["msg"] += f": {error['ctx']['error']}"  # why, and `loc` says where
     return Response(json.dumps({"detail": detail}), 422, media_type="application/json")
 
 
-async def email_taken(request: Request, error: IntegrityError) -> Response:
-    """Answer 409 if the database refused a second user with the same email."""
+async def conflict(request: Request, error: IntegrityError) -> Response:
+    """Answer 409 to a value that exists already, and to a broken reference to other data."""
     # The first line names the constraint; PostgreSQL's others quote what the client sent.
     line = str(error.orig).splitlines()[0]
-    if not any(name in line for name in EMAIL_TAKEN):
-        raise error
-    return JSONResponse({"detail": "Email already registered"}, 409)
+    if any(name in line for name in EMAIL_TAKEN):
+        return JSONResponse({"detail": "Email already registered"}, 409)
+    if (
+        isinstance(error.orig, (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation))
+        or getattr(error.orig, "sqlite_errorcode", None) in SQLITE_CONFLICTS
+    ):
+        return JSONResponse({"detail": "Conflicts with other data"}, 409)
+    raise error
 
 
 async def database_error(request: Request, error: DBAPIError) -> Response:
-    """Answer 503 to what passes if one waits; any other error is a mistake of ours."""
+    """Answer 503 to an error that may be gone a second later; any other is a mistake of ours."""
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is None:
-        passes = isinstance(error, (OperationalError, InterfaceError))
+        temporary = isinstance(error, (OperationalError, InterfaceError))
     else:
-        passes = code & 0xFF in SQLITE_PASSES  # the lower byte is the kind, the rest a detail
-    if not (passes or error.connection_invalidated):
+        temporary = code & 0xFF in SQLITE_TEMPORARY  # the lowest byte is the kind of error
+    if not (temporary or error.connection_invalidated):
         raise error
     return await unavailable(request, error)
 
@@ -103,7 +129,7 @@ async def server_error(request: Request, error: Exception) -> Response:
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     RequestValidationError: invalid_input,
     400: unreadable_body,
-    IntegrityError: email_taken,
+    IntegrityError: conflict,
     DBAPIError: database_error,
     TimeoutError: unavailable,
     Exception: server_error,

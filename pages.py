@@ -51,8 +51,8 @@ CONDITIONS = {
 def select_users(params: UserQuery) -> tuple[Select[Any], dict[str, Any]]:
     """Return the SELECT of a page, and its parameters.
 
-    It brings one row more if another page follows. Its last column, `total`, says how many users
-    there are in all, but only on a full page: on others the rows themselves show it.
+    If another page follows, there is one row more than a page has, and the last column, `total`,
+    says how many users there are in all. On a last page the number of rows shows that.
     """
     asked = parameters(params)
     return build_page(params.order_by, frozenset(asked)), asked
@@ -90,9 +90,9 @@ def build_page(order_by: str, asked: frozenset[str]) -> Select[Any]:
         return page.order_by(users.c.id)
     page = page.offset(bindparam("skipped", type_=BigInteger))
     found = page.order_by(*order(users.c, order_by)).cte("page")
-    # The total is only counted on a full page: a database leaves out the case that is not needed.
-    is_full = select(func.count()).select_from(found).scalar_subquery() == size
-    total = case((is_full, build_count(asked).scalar_subquery()))
+    # A CASE is only evaluated if it applies: where no page follows, nothing is counted.
+    goes_on = select(func.count()).select_from(found).scalar_subquery() == size
+    total = case((goes_on, build_count(asked).scalar_subquery()))
     return select(found, total.label("total")).order_by(*order(found.c, order_by))
 
 
@@ -140,7 +140,7 @@ def created_response(request: Request, row: Row[Any]) -> Response:
 
 def users_response(rows: Sequence[Row[Any]], status_code: int = 200) -> Response:
     """Return rows that begin with COLUMNS as a list in JSON."""
-    fields = UserRead.model_fields  # looked up once: that takes as long as a whole dict
+    fields = UserRead.model_fields  # outside the loop, because pydantic takes its time for it
     return json_response([dict(zip(fields, row)) for row in rows], status_code)
 
 

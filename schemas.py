@@ -14,19 +14,20 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-# PostgreSQL cannot store the character NUL. A terminal obeys ESC and its like, whoever sent them.
+# PostgreSQL cannot store the character NUL. And when a name is printed in a terminal, control
+# characters like ESC in it could do harm there.
 NO_NUL = r"^[^\x00]*$"
 NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 # PostgreSQL's bigint, and SQLite's INTEGER.
-UserId = Annotated[int, Field(ge=1, le=2**63 - 1, examples=[1])]
+UserId = Annotated[int, Field(ge=1, le=2**63 - 1, json_schema_extra={"example": 1})]
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NO_CONTROL),
     Field(examples=["Ada Lovelace"]),
 ]
-# In lower case, so that nobody can register Ada@example.com beside ada@example.com; the length
-# counts afterwards, because some letters become two.
+# In lower case, so that nobody can register Ada@example.com beside ada@example.com. The length is
+# checked after that, because a few letters become two.
 Email = Annotated[
     EmailStr, AfterValidator(str.lower), Field(max_length=254, examples=["ada@example.com"])
 ]
@@ -86,11 +87,25 @@ class UserQuery(BaseModel):
     def check_after(self) -> Self:
         """Refuse `after` together with what it cannot go with."""
         if self.after is not None and (self.page != 1 or self.order_by != "id"):
-            raise ValueError("after takes neither page nor another order than id")
+            raise ValueError("after goes with order_by=id and without page")
         return self
 
 
 class Detail(BaseModel):
     """What happened, in a sentence."""
 
-    detail: Annotated[str, Field(examples=["User deleted"])]
+    detail: str
+
+
+class Mistake(BaseModel):
+    """What is wrong with one part of what was sent."""
+
+    type: Annotated[str, Field(examples=["missing"])]
+    loc: Annotated[list[str | int], Field(examples=[["body", "name"]])]
+    msg: Annotated[str, Field(examples=["Field required"])]
+
+
+class Invalid(BaseModel):
+    """Why input cannot be used."""
+
+    detail: list[Mistake]

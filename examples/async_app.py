@@ -17,7 +17,7 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 import main
-from database import engine_options, settings
+from database import engine_options
 from dependencies import lifespan, open_read_session
 from errors import HANDLERS, NOT_FOUND, REFUSED, UNAVAILABLE, LimitBody
 from models import User
@@ -33,6 +33,7 @@ from pages import (
     user_response,
 )
 from schemas import Detail, UserBody, UserChanges, UserId, UserQuery, UserRead
+from settings import settings
 
 URL = settings.database_url.replace("sqlite:", "sqlite+aiosqlite:", 1)
 engine = create_async_engine(URL, **engine_options(URL))

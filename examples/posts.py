@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
 import main
 from database import Base
-from dependencies import ReadDep, SessionDep
+from dependencies import ReadDep, SessionDep, lifespan
 from errors import HANDLERS, LimitBody
 from models import User
 from schemas import NO_CONTROL, UserId
@@ -86,7 +86,12 @@ class AuthorRead(BaseModel):
     posts: list[PostRead]
 
 
-app = FastAPIOffline(title="Posts", exception_handlers=HANDLERS, middleware=[Middleware(LimitBody)])
+app = FastAPIOffline(
+    title="Posts",
+    lifespan=lifespan,
+    exception_handlers=HANDLERS,
+    middleware=[Middleware(LimitBody)],
+)
 
 
 @app.get("/authors", response_model=list[AuthorRead])

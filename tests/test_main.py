@@ -24,7 +24,7 @@ def test_no_users(client: TestClient, path: str) -> None:
     assert response.headers["X-Total-Count"] == "0"
 
 
-@pytest.mark.parametrize(("path", "status"), [("/user", 200), ("/users", 201)])
+@pytest.mark.parametrize(("path", "status"), [("/user", 200), ("/users", 201), ("/users/", 201)])
 def test_create(client: TestClient, path: str, status: int) -> None:
     response = client.post(path, json=ADA)
     assert response.status_code == status
@@ -118,6 +118,14 @@ def test_replace(client: TestClient, method: str, path: str) -> None:
     assert response.status_code == 200
     assert response.json() == {"id": 1, **BOB, "is_active": False}
     assert client.get("/users/1").json() == response.json()
+
+
+def test_replace_writes_every_field(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that UserBody may get one day."""
+    create(client, ADA)
+    monkeypatch.setattr("schemas.UserBody.model_dump", lambda body: BOB | {"is_active": False})
+    assert client.put("/users/1", json=BOB).json() == {"id": 1, **BOB, "is_active": False}
+    assert client.get("/users/1").json() == {"id": 1, **BOB, "is_active": False}
 
 
 @pytest.mark.parametrize(

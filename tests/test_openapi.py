@@ -35,9 +35,9 @@ def test_every_operation_is_documented(call: str) -> None:
     assert operation["summary"]
     assert operation["description"]
     success = next(code for code in operation["responses"] if code.startswith("2"))
-    assert '"examples"' in resolved(operation["responses"][success])
+    assert '"example' in resolved(operation["responses"][success])
     for part in ("parameters", "requestBody"):
-        assert part not in operation or '"examples"' in resolved(operation[part])
+        assert part not in operation or '"example' in resolved(operation[part])
 
     errors = {"503"}
     if "parameters" in operation or "requestBody" in operation:
@@ -46,7 +46,37 @@ def test_every_operation_is_documented(call: str) -> None:
         errors |= {"409", "413"}
     if "user_id" in json.dumps(operation):
         errors |= {"404"}
+    if call.startswith("DELETE"):
+        errors |= {"409"}
     assert set(operation["responses"]) == {success} | errors
+
+
+def test_operations_can_be_told_apart() -> None:
+    summaries = [operation["summary"] for operation in OPERATIONS.values()]
+    assert len(set(summaries)) == len(summaries)
+    assert {operation["tags"][0] for operation in OPERATIONS.values()} == {
+        "/users",
+        "/user",
+        "/health",
+    }
+
+
+@pytest.mark.parametrize("call", OPERATIONS)
+def test_errors_show_themselves(call: str) -> None:
+    """Each with an example of its own, and a 422 as it is really sent."""
+    for status, answer in OPERATIONS[call]["responses"].items():
+        content = answer["content"]["application/json"]
+        if status == "422":
+            assert content["schema"] == {"$ref": "#/components/schemas/Invalid"}
+        elif not status.startswith("2"):
+            assert content["example"]["detail"] in (
+                "User not found",
+                "Email already registered",
+                "Conflicts with other data",
+                "Body larger than 1 MiB",
+                "Database unavailable, try again later",
+            )
+    assert ("User deleted" in resolved(OPERATIONS[call])) == call.startswith("DELETE")
 
 
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", app)

@@ -1,11 +1,14 @@
 """What only shows on a real server with many clients."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.server import Call, Server
+from tests.server import ROOT, Call, Server
 
 ADA = {"name": "Ada", "email": "ada@example.com"}
 
@@ -28,6 +31,16 @@ def test_200_clients_at_once(url: str) -> None:
         creates: list[Call] = [("POST", "/user", new_user(number)) for number in range(200)]
         assert {answer.status_code for answer in server.at_once(creates)} == {200}
         assert len(server.client.get("/users?page_size=1000").json()) == 201
+
+
+def test_both_kinds_of_session_in_either_order(url: str) -> None:
+    """Nobody who has one waits for another who has the other."""
+    with Server(url, app="tests.classic:app") as server:
+        server.client.post("/user", json=ADA)
+        calls: list[Call] = [
+            ("GET", f"/{path}", None) for path in ("write-then-read", "read-then-write")
+        ]
+        assert {answer.status_code for answer in server.at_once(calls * 100)} == {200}
 
 
 def test_one_email_and_64_clients(url: str) -> None:
@@ -65,3 +78,48 @@ def test_a_database_in_memory(memory: str) -> None:
         calls: list[Call] = [("POST", "/user", new_user(number)) for number in range(50)]
         assert {answer.status_code for answer in server.at_once(calls)} == {200}
         assert len(server.client.get("/users").json()) == 50
+
+
+def test_python_main_py_runs_the_app(tmp_path: Path) -> None:
+    environment = os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/app.db"}
+    with subprocess.Popen(
+        [sys.executable, "main.py"],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stderr
+        lines = [process.stderr.readline() for _ in range(3)]
+        process.terminate()
+        lines += process.stderr
+    assert f"INFO:     Database: sqlite:///{tmp_path}/app.db\n" in lines
+    assert any("http://127.0.0.1:8000" in line for line in lines)
+
+
+def test_a_front_end_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An origin that is listed may read the answers, also those of errors; others may not."""
+    monkeypatch.setenv("CORS_ORIGINS", "http://localhost:5173, https://app.example.com")
+    with Server(f"sqlite:///{tmp_path}/app.db") as server:
+        for origin in ("http://localhost:5173", "https://app.example.com"):
+            for path in ("/users", "/users/7", "/users/x"):
+                headers = server.client.get(path, headers={"Origin": origin}).headers
+                assert headers["Access-Control-Allow-Origin"] == origin
+                assert "X-Total-Count" in headers["Access-Control-Expose-Headers"]
+            asked = {
+                "Origin": origin,
+                "Access-Control-Request-Method": "PATCH",
+                "Access-Control-Request-Headers": "content-type",
+            }
+            answer = server.client.options("/users/1", headers=asked)
+            assert answer.status_code == 200
+            assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+        headers = server.client.get("/users", headers={"Origin": "http://evil.example"}).headers
+        assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_without_origins_no_header_is_added(tmp_path: Path) -> None:
+    with Server(f"sqlite:///{tmp_path}/app.db") as server:
+        headers = server.client.get("/users", headers={"Origin": "http://localhost:5173"}).headers
+        assert not any(name.startswith("access-control") for name in headers)

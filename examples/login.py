@@ -1,0 +1,144 @@
+"""Who may come in: `uvicorn examples.login:app`. Reading is free, changing users takes a token.
+
+`POST /token`, or "Authorize" in /docs, gives one to whoever knows a password. SECRET_KEY signs it.
+An admin may change everybody and give them passwords; this makes the first one of a user:
+
+    python -m examples.login ada@example.com
+"""
+
+import sys
+import time
+from getpass import getpass
+from typing import Annotated, Any
+
+import jwt
+from fastapi import Depends, Form, HTTPException, Request
+from fastapi.middleware import Middleware
+from fastapi.security import OAuth2PasswordBearer
+from fastapi_offline import FastAPIOffline
+from pwdlib import PasswordHash
+from sqlalchemy import ForeignKey, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+import main
+from database import Base, SessionLocal, init_db
+from dependencies import ReadDep, SessionDep, lifespan
+from errors import HANDLERS, LimitBody
+from models import User
+from schemas import Detail, Email, UserId
+from settings import settings
+
+if len(settings.secret_key) < 32:
+    sys.exit("SECRET_KEY: set it to 32 characters or more that nobody can guess")
+HASHER = PasswordHash.recommended()
+NOBODY = HASHER.hash("")  # to compare with if a user is unknown: it takes as long as if not
+
+
+class Login(Base):
+    """The password of a user. With each new one the version goes up, and older tokens end."""
+
+    __tablename__ = "login"
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), primary_key=True)
+    password_hash: Mapped[str]
+    version: Mapped[int] = mapped_column(default=1)
+    is_admin: Mapped[bool] = mapped_column(default=False)
+
+
+class Tries(Base):
+    """How often in a row somebody failed to log in with an email, whether it is known or not."""
+
+    __tablename__ = "login_tries"
+    email: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(default=1)
+    last: Mapped[int]  # seconds since 1970
+
+
+def may_change(
+    request: Request,
+    db: ReadDep,
+    token: Annotated[str | None, Depends(OAuth2PasswordBearer("token", auto_error=False))],
+) -> None:
+    """Let those pass who only read, change themselves or are admins; else raise 401 or 403."""
+    if request.method == "GET":
+        return
+    try:
+        claims = jwt.decode(token or "", settings.secret_key, ["HS256"])
+    except jwt.InvalidTokenError:
+        claims = {"sub": "0", "version": 0}
+    same = (Login.user_id == int(claims["sub"])) & (Login.version == claims["version"])
+    login = db.scalar(select(Login).join(User).where(same, User.is_active))
+    if login is None:
+        raise HTTPException(401, "Log in first", {"WWW-Authenticate": "Bearer"})
+    changed = request.path_params.get("user_id", request.query_params.get("user_id"))
+    if changed != str(login.user_id) and not login.is_admin:
+        raise HTTPException(403, "Only an admin may change others")
+
+
+def set_password(db: Session, user_id: int, password: str, **more: Any) -> None:
+    """Give a user a password, the first one or another."""
+    values = {"password_hash": HASHER.hash(password), **more}
+    newer = (
+        update(Login).where(Login.user_id == user_id).values(version=Login.version + 1, **values)
+    )
+    if db.execute(newer.returning(Login.version)).first() is None:
+        db.add(Login(user_id=user_id, **values))
+    db.commit()
+
+
+app = FastAPIOffline(
+    lifespan=lifespan, exception_handlers=HANDLERS, middleware=[Middleware(LimitBody)]
+)
+
+
+@app.post("/token")
+def log_in(
+    username: Annotated[Email, Form()], password: Annotated[str, Form()], db: SessionDep
+) -> dict[str, str]:
+    """Return a token for 30 minutes. After five wrong passwords, allow one try a minute."""
+    now = int(time.time())
+    # Counted before it is looked at, so that many at once get no more than five, either.
+    insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
+    count = (
+        insert(Tries)
+        .values(email=username, last=now)
+        .on_conflict_do_update(
+            index_elements=[Tries.email],
+            set_={"number": Tries.number + 1, "last": now},
+            where=or_(Tries.number < 5, Tries.last <= now - 60),
+        )
+    )
+    counted = db.execute(count.returning(Tries.number)).first()
+    db.commit()
+    if counted is None:
+        raise HTTPException(429, "Too many wrong passwords, try again later", {"Retry-After": "60"})
+    login = db.scalar(select(Login).join(User).where(User.email == username, User.is_active))
+    if not HASHER.verify(password, login.password_hash if login else NOBODY) or login is None:
+        raise HTTPException(401, "Wrong email or password", {"WWW-Authenticate": "Bearer"})
+    claims = {"sub": str(login.user_id), "version": login.version, "exp": now + 30 * 60}
+    db.execute(delete(Tries).where(or_(Tries.email == username, Tries.last < now - 24 * 60 * 60)))
+    db.commit()
+    return {"access_token": jwt.encode(claims, settings.secret_key), "token_type": "bearer"}
+
+
+@app.put("/users/{user_id}/password", dependencies=[Depends(may_change)])
+def change_password(
+    user_id: UserId, password: Annotated[str, Form(min_length=12)], db: SessionDep
+) -> Detail:
+    """Set a password; the tokens that a user has end with the one before."""
+    if db.get(User, user_id) is None:
+        raise HTTPException(404, "User not found")
+    set_password(db, user_id, password)
+    return Detail(detail="Password set")
+
+
+# The calls of the app, each behind the door.
+app.include_router(main.app.router, dependencies=[Depends(may_change)])
+
+if __name__ == "__main__":
+    init_db()
+    with SessionLocal() as db:
+        user_id = db.scalar(select(User.id).where(User.email == sys.argv[1]))
+        if user_id is None:
+            sys.exit("No such user: python -m examples.manage create-user makes one")
+        set_password(db, user_id, getpass("Password: "), is_admin=True)

@@ -1,0 +1,61 @@
+"""What docs/build-on-it.md says works, word for word."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.server import ROOT, Server, run_python
+
+PAGE = (ROOT / "docs" / "build-on-it.md").read_text()
+NOTES, INCLUDE, TEST, REPORT, AUDITED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+CURL, PYTEST = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make a copy of the app, changed as the page says."""
+    for room in ROOT.glob("*.py"):
+        shutil.copy(room, tmp_path)
+    (tmp_path / "notes.py").write_text(NOTES)
+    (tmp_path / "test_notes.py").write_text(TEST)
+    main = (tmp_path / "main.py").read_text()
+    before, line, after = main.rpartition("gc.freeze()")
+    (tmp_path / "main.py").write_text(f"{before}{INCLUDE}\n{line}{after}")
+    return tmp_path
+
+
+def test_a_table_and_its_calls(folder: Path, url: str) -> None:
+    with Server(url, folder=folder) as server:
+        for command, output in re.findall(r"^\$ (.*)\n(.*)", CURL, re.MULTILINE):
+            command = command.replace("localhost:8000", server.address)
+            assert subprocess.check_output(command, shell=True, text=True) == output
+
+
+def test_its_test(folder: Path) -> None:
+    (command, output), *_ = re.findall(r"^\$ (.*)\n(.*)", PYTEST, re.MULTILINE)
+    done = run_python("-m", *command.split(), folder=folder, PYTHONPATH=str(folder))
+    assert output in done.stdout
+    assert not (folder / "app.db").exists()
+
+
+def test_a_session_after_the_answer(folder: Path) -> None:
+    (folder / "report.py").write_text(REPORT)
+    script = "import report; from fastapi.testclient import TestClient\n"
+    script += "with TestClient(report.app) as client: print(client.get('/report').json())"
+    done = run_python("-c", script, folder=folder, PYTHONPATH=str(folder))
+    assert done.stdout == "0 users\n{'detail': \"Look at the server's log\"}\n"
+
+
+def test_a_dependency_that_yields(folder: Path) -> None:
+    (folder / "audited.py").write_text(AUDITED)
+    script = "import audited; from fastapi.testclient import TestClient as C;"
+    script += "print(C(audited.app).get('/audited').json())"
+    done = run_python("-c", script, folder=folder, PYTHONPATH=str(folder))
+    assert done.stdout == "0 users\n{'detail': \"Look at the server's log\"}\n"
+    refused = AUDITED.replace(', scope="function"', "")
+    (folder / "audited.py").write_text(refused)
+    done = run_python("-c", script, folder=folder, PYTHONPATH=str(folder))
+    assert "DependencyScopeError" in done.stderr

@@ -1,0 +1,70 @@
+"""What can be set from outside."""
+
+from pathlib import Path
+
+import pytest
+
+import settings
+from tests.server import run_python
+from tests.test_database import BARE_CLIENT
+
+
+def test_settings_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///./other.db\nDEBUG=true\n")
+    done = run_python("-c", BARE_CLIENT, folder=tmp_path)
+    assert (tmp_path / "other.db").exists()
+    assert "SELECT user.id" in done.stdout
+    silent = run_python(
+        "-c", BARE_CLIENT, folder=tmp_path, DEBUG="false", DATABASE_URL="sqlite:///./third.db"
+    )
+    assert (tmp_path / "third.db").exists()
+    assert silent.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"DATABASE_URL": ""}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "secret"}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "mysql://u:secret@localhost/x"}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "sqlite+pysqlcipher://:secret@/x"}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "postgresql://u:secret@localhost:port/x"}, "DATABASE_URL: "),
+        ({"DATABASE_URL": "postgresql://u:my@secret@localhost/x"}, "%40"),
+        ({"DATABASE_URL": "sqlite://app.db"}, "three slashes"),
+        ({"DATABASE_URL": "sqlite://u:secret@/x.db"}, "three slashes"),
+        ({"DATABASE_URL": "sqlite://:80/x.db"}, "three slashes"),
+        ({"DEBUG": "maybe"}, "DEBUG: "),
+        ({"CORS_ORIGINS": "http://localhost:5173, nonsense"}, "CORS_ORIGINS: nonsense "),
+        ({"CORS_ORIGINS": "http://localhost:5173/"}, "CORS_ORIGINS: http://localhost:5173/ "),
+        ({"CORS_ORIGINS": "*"}, "CORS_ORIGINS: * "),
+    ],
+)
+def test_a_setting_that_cannot_be_used(
+    tmp_path: Path, settings: dict[str, str], complaint: str
+) -> None:
+    done = run_python("-c", "import main", folder=tmp_path, **settings)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "postgres",
+        "postgresql",
+        "postgresql+psycopg",
+        "postgresql+psycopg2",
+        "postgresql+asyncpg",
+    ],
+)
+def test_all_spellings_of_postgresql(scheme: str) -> None:
+    url = settings.check_url(f"{scheme}://user:p%40ss@host:5433/name")
+    assert url == "postgresql+psycopg://user:p%40ss@host:5433/name"
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite", "sqlite+aiosqlite"])
+def test_all_spellings_of_sqlite(scheme: str) -> None:
+    assert settings.check_url(f"{scheme}:///./app.db") == "sqlite:///./app.db"
