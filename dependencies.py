@@ -1,6 +1,8 @@
 """How a request gets its session, and how long it waits for it.
 
-An endpoint takes `db: SessionDep` if it may write, `db: ReadDep` if it only reads.
+An endpoint takes `db: SessionDep` if it may write, `db: ReadDep` if it only reads. So does a
+dependency of your own; if it yields, it has to end with the endpoint as well, and FastAPI refuses
+it without `Depends(..., scope="function")`.
 """
 
 import asyncio
@@ -98,8 +100,8 @@ class SessionDependency:
         A request that has a session for writing reads with that one, too. It must not wait for a
         second one while others, who have that, wait for the first.
         """
-        if connection.scope.get("session"):
-            yield connection.scope["session"]
+        if "database_session" in connection.scope:
+            yield connection.scope["database_session"]
             return
         create_tables_once()  # where no server has done so at its start, as with a bare TestClient
         queue = self.queues.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.limit))
@@ -111,7 +113,7 @@ class SessionDependency:
         try:
             with contextmanager(self.open_session)() as db:
                 if self.open_session is get_db:
-                    connection.scope["session"] = db
+                    connection.scope["database_session"] = db
                 try:
                     yield db
                 finally:
@@ -120,6 +122,7 @@ class SessionDependency:
                     if db.in_transaction() and not db.get_bind().dialect.skip_autocommit_rollback:
                         await run_in_threadpool(db.close)
         finally:
+            connection.scope.pop("database_session", None)
             queue.release()
 
     # FastAPI looks for this object in `app.dependency_overrides`. It counts as equal to `get_db`:

@@ -2,8 +2,8 @@
 
 Tables, schemas, errors, statements and answers are the app's; only who waits for the database
 differs. Async pays where a call spends its time awaiting other services as well, or thousands wait
-at once for slow ones; not for short statements: of `GET /user`, 32 clients get 1590 per second from
-the app and 1340 from this one on PostgreSQL, 2110 and 1640 on SQLite (benchmarks/load.py).
+at once for slow ones; not for short statements: of `GET /user`, 32 clients get 2070 per second from
+the app and 1620 from this one on PostgreSQL, 2580 and 1780 on SQLite (benchmarks/load.py).
 """
 
 from collections.abc import AsyncIterator
