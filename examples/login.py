@@ -4,6 +4,9 @@
 An admin may change everybody and give them passwords; this makes the first one of a user:
 
     python -m examples.login ada@example.com
+
+Whoever knows an email can make its owner wait, and to check passwords takes time: let the proxy
+limit how often an address may call /token.
 """
 
 import sys
@@ -12,8 +15,9 @@ from getpass import getpass
 from typing import Annotated, Any
 
 import jwt
-from fastapi import Depends, Form, HTTPException, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.middleware import Middleware
+from fastapi.routing import APIRoute
 from fastapi.security import OAuth2PasswordBearer
 from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
@@ -23,7 +27,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 import main
 from database import Base, SessionLocal, init_db
-from dependencies import ReadDep, SessionDep, lifespan
+from dependencies import SessionDep, lifespan
 from errors import HANDLERS, LimitBody
 from models import User
 from schemas import Detail, Email, UserId
@@ -56,21 +60,31 @@ class Tries(Base):
 
 def may_change(
     request: Request,
-    db: ReadDep,
+    db: SessionDep,
     token: Annotated[str | None, Depends(OAuth2PasswordBearer("token", auto_error=False))],
 ) -> None:
-    """Let those pass who only read, change themselves or are admins; else raise 401 or 403."""
-    if request.method == "GET":
-        return
+    """Let those pass who change themselves or are admins; else raise 401 or 403."""
     try:
         claims = jwt.decode(token or "", settings.secret_key, ["HS256"])
     except jwt.InvalidTokenError:
         claims = {"sub": "0", "version": 0}
-    same = (Login.user_id == int(claims["sub"])) & (Login.version == claims["version"])
-    login = db.scalar(select(Login).join(User).where(same, User.is_active))
+    # To write the version, unchanged, locks it until this session has made the change: no new
+    # password can end the token in between.
+    asked = (
+        update(Login)
+        .values(version=Login.version)
+        .where(
+            Login.user_id == int(claims["sub"]),
+            Login.version == claims["version"],
+            Login.user_id.in_(select(User.id).where(User.is_active)),
+        )
+    )
+    login = db.execute(asked.returning(Login.user_id, Login.is_admin)).first()
     if login is None:
         raise HTTPException(401, "Log in first", {"WWW-Authenticate": "Bearer"})
-    changed = request.path_params.get("user_id", request.query_params.get("user_id"))
+    changed = request.path_params.get("user_id")
+    if request.method == "DELETE" and request.url.path == "/user":
+        changed = request.query_params.get("user_id")
     if changed != str(login.user_id) and not login.is_admin:
         raise HTTPException(403, "Only an admin may change others")
 
@@ -87,13 +101,18 @@ def set_password(db: Session, user_id: int, password: str, **more: Any) -> None:
 
 
 app = FastAPIOffline(
-    lifespan=lifespan, exception_handlers=HANDLERS, middleware=[Middleware(LimitBody)]
+    title="User API with logins",
+    lifespan=lifespan,
+    exception_handlers=HANDLERS,
+    middleware=[Middleware(LimitBody)],
 )
 
 
 @app.post("/token")
 def log_in(
-    username: Annotated[Email, Form()], password: Annotated[str, Form()], db: SessionDep
+    username: Annotated[Email, Form()],
+    password: Annotated[str, Form(min_length=1, max_length=1000)],
+    db: SessionDep,
 ) -> dict[str, str]:
     """Return a token for 30 minutes. After five wrong passwords, allow one try a minute."""
     now = int(time.time())
@@ -123,7 +142,7 @@ def log_in(
 
 @app.put("/users/{user_id}/password", dependencies=[Depends(may_change)])
 def change_password(
-    user_id: UserId, password: Annotated[str, Form(min_length=12)], db: SessionDep
+    user_id: UserId, password: Annotated[str, Form(min_length=12, max_length=1000)], db: SessionDep
 ) -> Detail:
     """Set a password; the tokens that a user has end with the one before."""
     if db.get(User, user_id) is None:
@@ -132,13 +151,21 @@ def change_password(
     return Detail(detail="Password set")
 
 
-# The calls of the app, each behind the door.
-app.include_router(main.app.router, dependencies=[Depends(may_change)])
+# The calls of the app; those that change something are behind the door.
+reading, changing = APIRouter(), APIRouter()
+for route in main.app.routes:
+    if isinstance(route, APIRoute):
+        (reading if route.methods == {"GET"} else changing).routes.append(route)
+app.include_router(reading)
+app.include_router(changing, dependencies=[Depends(may_change)])
 
 if __name__ == "__main__":
     init_db()
     with SessionLocal() as db:
-        user_id = db.scalar(select(User.id).where(User.email == sys.argv[1]))
+        user_id = db.scalar(select(User.id).where(User.email == sys.argv[-1].lower()))
         if user_id is None:
             sys.exit("No such user: python -m examples.manage create-user makes one")
-        set_password(db, user_id, getpass("Password: "), is_admin=True)
+        password = getpass("Password, 12 characters or more: ")
+        if len(password) < 12:
+            sys.exit("Too short")
+        set_password(db, user_id, password, is_admin=True)

@@ -32,13 +32,13 @@ def main(
             # Whatever the language of the machine, É is a capital é.
             locale = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
             connection.execute(f"CREATE DATABASE app TEMPLATE template0 {locale}")
-    print("PostgreSQL is running. In another terminal, before you start the app:")
-    print(f"export DATABASE_URL='{server.get_uri('app')}'")
-    print("Ctrl-C stops it.", flush=True)
     ended = threading.Event()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last one: its terminal was closed
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, frame: ended.set())
+    print("PostgreSQL is running. In another terminal, before you start the app:")
+    print(f"export DATABASE_URL='{server.get_uri('app')}'")
+    print("Ctrl-C stops it.", flush=True)
     while not ended.wait(1):
         pass  # in steps: on Windows, nothing interrupts a wait
     server.stop()

@@ -22,8 +22,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "notes.py").write_text(NOTES)
     (tmp_path / "test_notes.py").write_text(TEST)
     main = (tmp_path / "main.py").read_text()
-    before, line, after = main.rpartition("gc.freeze()")
-    (tmp_path / "main.py").write_text(f"{before}{INCLUDE}\n{line}{after}")
+    last_call = '    return RedirectResponse("/docs")\n'
+    assert main.count(last_call) == 1
+    (tmp_path / "main.py").write_text(main.replace(last_call, f"{last_call}\n\n{INCLUDE}"))
     return tmp_path
 
 

@@ -91,6 +91,43 @@ def test_changing_takes_a_token(client: TestClient, method: str, path: str, body
     assert client.get("/users").json() != before
 
 
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_a_question_gives_no_rights(
+    client: TestClient, method: str, path: str, body: object
+) -> None:
+    """Whatever else is asked for: what counts is whom the call changes."""
+    before = client.get("/users").json()
+    ada = log_in(client, ADA["email"])
+    asked = (
+        f"{path}{'&' if '?' in path else '?'}user_id=3"
+        if "DELETE" in method
+        else f"{path}?user_id=2"
+    )
+    assert client.request(method, asked, json=body, headers=ada).status_code == 403
+    assert client.get("/users").json() == before
+
+
+def test_many_new_passwords_with_one_token(client: TestClient) -> None:
+    """The first one ends the token, for those as well that were on their way."""
+    ada = log_in(client, ADA["email"])
+
+    def change(number: int) -> int:
+        data = {"password": f"a new password, number {number}"}
+        return TestClient(app).put("/users/2/password", data=data, headers=ada).status_code
+
+    with ThreadPoolExecutor(10) as clients:
+        assert Counter(clients.map(change, range(10))) == {200: 1, 401: 9}
+
+
+def test_a_password_in_broken_unicode(client: TestClient) -> None:
+    """Some clients may say how they write their text; it can turn out to be none."""
+    part = '--B\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    content = part.format("username", ADA["email"]) + part.format("password", "\\ud800") + "--B--"
+    kind = "multipart/form-data; boundary=B; charset=unicode_escape"
+    answer = client.post("/token", content=content.encode(), headers={"Content-Type": kind})
+    assert answer.status_code == 422
+
+
 def test_users_change_themselves(client: TestClient) -> None:
     ada = log_in(client, "ADA@example.com")
     assert client.patch("/users/2", json={"name": "Augusta"}, headers=ada).status_code == 200
