@@ -193,10 +193,11 @@ def test_an_override_that_returns_its_session(
     engine: Engine, other: "sessionmaker[Session]"
 ) -> None:
     client = TestClient(app)
-    app.dependency_overrides[database.get_db] = lambda: other()
-    client.post("/user", json=ADA)
-    assert len(client.get("/users").json()) == 1
-    app.dependency_overrides.clear()
+    with other() as db:
+        app.dependency_overrides[database.get_db] = lambda: db
+        client.post("/user", json=ADA)
+        assert len(client.get("/users").json()) == 1
+        app.dependency_overrides.clear()
     assert client.get("/users").json() == []
 
 
