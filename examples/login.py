@@ -3,15 +3,13 @@
 `POST /token`, or "Authorize" in /docs, gives one to whoever knows a password. SECRET_KEY signs it.
 An admin may change everybody and give them passwords; this makes the first one of a user:
 
-    python -m examples.login ada@example.com
+    python -m examples.manage make-admin ada@example.com
 
-Whoever knows an email can make its owner wait, and to check passwords takes time: let the proxy
-limit how often an address may call /token.
+Let the proxy limit /token: who knows an email can make its owner wait, and checking takes time.
 """
 
 import sys
 import time
-from getpass import getpass
 from typing import Annotated, Any
 
 import jwt
@@ -26,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 import main
-from database import Base, SessionLocal, init_db
+from database import Base
 from dependencies import SessionDep, lifespan
 from errors import HANDLERS, LimitBody
 from models import User
@@ -70,16 +68,10 @@ def may_change(
         claims = {"sub": "0", "version": 0}
     # To write the version, unchanged, locks it until this session has made the change: no new
     # password can end the token in between.
-    asked = (
-        update(Login)
-        .values(version=Login.version)
-        .where(
-            Login.user_id == int(claims["sub"]),
-            Login.version == claims["version"],
-            Login.user_id.in_(select(User.id).where(User.is_active)),
-        )
-    )
-    login = db.execute(asked.returning(Login.user_id, Login.is_admin)).first()
+    same = (Login.user_id == int(claims["sub"])) & (Login.version == claims["version"])
+    active = Login.user_id.in_(select(User.id).where(User.is_active))
+    lock = update(Login).where(same, active).values(version=Login.version)
+    login = db.execute(lock.returning(Login.user_id, Login.is_admin)).first()
     if login is None:
         raise HTTPException(401, "Log in first", {"WWW-Authenticate": "Bearer"})
     changed = request.path_params.get("user_id")
@@ -92,10 +84,8 @@ def may_change(
 def set_password(db: Session, user_id: int, password: str, **more: Any) -> None:
     """Give a user a password, the first one or another."""
     values = {"password_hash": HASHER.hash(password), **more}
-    newer = (
-        update(Login).where(Login.user_id == user_id).values(version=Login.version + 1, **values)
-    )
-    if db.execute(newer.returning(Login.version)).first() is None:
+    change = update(Login).where(Login.user_id == user_id).returning(Login.version)
+    if db.execute(change.values(version=Login.version + 1, **values)).first() is None:
         db.add(Login(user_id=user_id, **values))
     db.commit()
 
@@ -118,15 +108,10 @@ def log_in(
     now = int(time.time())
     # Counted before it is looked at, so that many at once get no more than five, either.
     insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
-    count = (
-        insert(Tries)
-        .values(email=username, last=now)
-        .on_conflict_do_update(
-            index_elements=[Tries.email],
-            set_={"number": Tries.number + 1, "last": now},
-            where=or_(Tries.number < 5, Tries.last <= now - 60),
-        )
-    )
+    first = insert(Tries).values(email=username, last=now)
+    one_more = {"number": Tries.number + 1, "last": now}
+    allowed = or_(Tries.number < 5, Tries.last <= now - 60)
+    count = first.on_conflict_do_update(index_elements=["email"], set_=one_more, where=allowed)
     counted = db.execute(count.returning(Tries.number)).first()
     db.commit()
     if counted is None:
@@ -158,14 +143,3 @@ for route in main.app.routes:
         (reading if route.methods == {"GET"} else changing).routes.append(route)
 app.include_router(reading)
 app.include_router(changing, dependencies=[Depends(may_change)])
-
-if __name__ == "__main__":
-    init_db()
-    with SessionLocal() as db:
-        user_id = db.scalar(select(User.id).where(User.email == sys.argv[-1].lower()))
-        if user_id is None:
-            sys.exit("No such user: python -m examples.manage create-user makes one")
-        password = getpass("Password, 12 characters or more: ")
-        if len(password) < 12:
-            sys.exit("Too short")
-        set_password(db, user_id, password, is_admin=True)

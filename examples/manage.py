@@ -53,6 +53,25 @@ def create_user(name: str, email: str) -> None:
 
 
 @cli.command()
+def make_admin(
+    email: str,
+    password: Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)],
+) -> None:
+    """Give a user a password and every right in examples/login.py."""
+    from examples.login import set_password  # not above: it asks for a SECRET_KEY
+
+    database.init_db()  # once more, for the tables of that example
+    if len(password) < 12:
+        sys.exit("password: 12 characters or more")
+    with database.SessionLocal() as db:
+        user_id = db.scalar(select(User.id).where(User.email == email.lower()))
+        if user_id is None:
+            sys.exit("No such user: create-user makes one")
+        set_password(db, user_id, password, is_admin=True)
+    print(f"{email} is an admin.")
+
+
+@cli.command()
 def list_users() -> None:
     """Print a line per user."""
     with database.SessionLocal() as db:

@@ -272,18 +272,18 @@ def test_it_does_not_start_without_a_key(tmp_path: Path, key: str) -> None:
 
 def test_the_first_admin(url: str, tmp_path: Path) -> None:
     surroundings = {"DATABASE_URL": url, "SECRET_KEY": settings.secret_key}
-    make = """
-import getpass, runpy, sys
-getpass.getpass = lambda prompt: "a password of mine"
-sys.argv[1:] = ["ada@example.com"]
-runpy.run_module("examples.login", run_name="__main__")
-"""
-    done = run_python("-c", make, folder=tmp_path, **surroundings)
-    assert done.stderr.startswith("No such user")
-    manage = ("-m", "examples.manage", "create-user", "Ada", "ada@example.com")
-    run_python(*manage, folder=tmp_path, **surroundings)
-    assert run_python("-c", make, folder=tmp_path, **surroundings).stderr == ""
-    check = "from examples.login import *; db = SessionLocal(); login = db.get(Login, 1);"
+    manage = ("-m", "examples.manage")
+    make = (*manage, "make-admin", "Ada@example.com", "--password")
+    done = run_python(*make, "a password of mine", folder=tmp_path, **surroundings)
+    assert (done.returncode, done.stderr) == (1, "No such user: create-user makes one\n")
+    create = (*manage, "create-user", "Ada", "ada@example.com")
+    run_python(*create, folder=tmp_path, **surroundings)
+    done = run_python(*make, "short", folder=tmp_path, **surroundings)
+    assert (done.returncode, done.stderr) == (1, "password: 12 characters or more\n")
+    done = run_python(*make, "a password of mine", folder=tmp_path, **surroundings)
+    assert (done.stdout, done.stderr) == ("Ada@example.com is an admin.\n", "")
+    check = "from examples.login import *; from database import SessionLocal;"
+    check += "login = SessionLocal().get(Login, 1);"
     check += "print(login.is_admin, HASHER.verify('a password of mine', login.password_hash))"
     assert run_python("-c", check, folder=tmp_path, **surroundings).stdout == "True True\n"
 
