@@ -74,20 +74,21 @@ def cable() -> Iterator[tuple[str, Switch, Switch]]:
     The host is a network namespace. Packets to it are lost, and nobody is told.
     """
     name = f"pg{os.getpid()}"
+    network = f"10.203.{os.getpid() % 250}"  # not that of a test that was killed and left it behind
     try:
         ip("netns", "add", name)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs root and iproute2: no network namespace of our own")
     try:
         ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
-        ip("addr", "add", "10.203.0.1/30", "dev", name)
+        ip("addr", "add", f"{network}.1/30", "dev", name)
         ip("link", "set", name, "up")
-        address = ("-n", name, "addr", "add", "10.203.0.2/30", "dev", "eth0")
+        address = ("-n", name, "addr", "add", f"{network}.2/30", "dev", "eth0")
         ip(*address)
         ip("-n", name, "link", "set", "eth0", "address", "02:00:00:00:00:02", "up")
         # Known for good: nobody asks the cut cable for it, and so nobody notices that it is cut.
-        ip("neigh", "add", "10.203.0.2", "lladdr", "02:00:00:00:00:02", "dev", name)
-        with postgresql_over_tcp("10.203.0.2", ("ip", "netns", "exec", name)) as url:
+        ip("neigh", "add", f"{network}.2", "lladdr", "02:00:00:00:00:02", "dev", name)
+        with postgresql_over_tcp(f"{network}.2", ("ip", "netns", "exec", name)) as url:
             yield url, lambda: ip("-n", name, "addr", "flush", "dev", "eth0"), lambda: ip(*address)
     finally:
         ip("link", "del", name)  # at once; the namespace itself would take its time
