@@ -203,15 +203,19 @@ class Base(DeclarativeBase):
     )
 
 
-def create_tables(connection: Connection) -> None:
-    """Create the tables that do not exist yet, in a transaction of `connection`."""
-    import models  # noqa: F401, its classes enter themselves in Base.metadata
-
-    # Several workers start at the same time: one creates the tables, the others wait.
+def lock_schema(connection: Connection) -> None:
+    """Wait until nobody else creates or changes tables, and keep others out until the commit."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(select(func.pg_advisory_xact_lock(1)))
+
+
+def create_tables(connection: Connection) -> None:
+    """Create the tables that do not exist yet, in a transaction of `connection`."""
+    import models  # noqa: F401, its classes enter themselves in Base.metadata
+
+    lock_schema(connection)  # several workers start at the same time
     Base.metadata.create_all(connection)
 
 

@@ -9,13 +9,13 @@ import sys
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from database import SessionLocal, engine, init_db
+from database import SessionLocal, engine, init_db, name_of
 from models import User
 
 
 def main() -> None:
     """Go through the life of a session; exit with 1 if the database cannot be used."""
-    print(f"1. Engine: {engine.url.set(query={}).render_as_string(hide_password=True)}")
+    print(f"1. Engine: {name_of(engine)}")
     db = SessionLocal()  # an object and no more, until it is used
     try:
         init_db()  # exits with a line of its own if the database is away

@@ -4,11 +4,10 @@ import sys
 from typing import Any
 
 from alembic import context
-from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 import models  # noqa: F401, its tables enter themselves in Base.metadata
-from database import Base, engine, explain
+from database import Base, engine, explain, lock_schema
 
 
 def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
@@ -22,9 +21,7 @@ try:
             # SQLite changes a table by copying it to a new one and dropping the old one, and that
             # must not delete what refers to it. Afterwards all is as it was.
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.execute(select(func.pg_advisory_xact_lock(1)))
+        lock_schema(connection)
         # All migrations in one transaction: whatever goes wrong, the database stays as it was.
         context.configure(
             connection=connection,
