@@ -12,16 +12,13 @@ import psycopg
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
-    Connection,
     Engine,
     MetaData,
     NullPool,
     QueuePool,
     create_engine,
     event,
-    func,
     make_url,
-    select,
 )
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import (
@@ -203,22 +200,6 @@ class Base(DeclarativeBase):
     )
 
 
-def lock_schema(connection: Connection) -> None:
-    """Wait until nobody else creates or changes tables, and keep others out until the commit."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.execute(select(func.pg_advisory_xact_lock(1)))
-
-
-def create_tables(connection: Connection) -> None:
-    """Create the tables that do not exist yet, in a transaction of `connection`."""
-    import models  # noqa: F401, its classes enter themselves in Base.metadata
-
-    lock_schema(connection)  # several workers start at the same time
-    Base.metadata.create_all(connection)
-
-
 def name_of(bind: Engine) -> str:
     """Return the URL of a database as it may be shown: without passwords."""
     hosts = {key: bind.url.query[key] for key in ("host", "port") if key in bind.url.query}
@@ -232,7 +213,9 @@ def explain(error: SQLAlchemyError, bind: Engine) -> str:
 
 
 def init_db(bind: Engine = engine) -> None:
-    """Create the tables that do not exist yet; exit with one line if the database is away."""
+    """Create the tables in a new database; exit with one line if it cannot be used."""
+    from migrations import create_tables  # not above: it needs this file, and models.py
+
     try:
         with bind.begin() as connection:
             create_tables(connection)

@@ -21,7 +21,6 @@ from starlette.requests import HTTPConnection
 
 from database import (
     POOL_SIZE,
-    create_tables,
     engine,
     explain,
     get_db,
@@ -31,6 +30,7 @@ from database import (
     name_of,
     read_engine,
 )
+from migrations import create_tables
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
 

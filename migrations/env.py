@@ -1,36 +1,73 @@
 """What `alembic` runs: migrations of the database that the app uses."""
 
+import logging
 import sys
 from typing import Any
 
 from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import Connection, Inspector, Table, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 import models  # noqa: F401, its tables enter themselves in Base.metadata
-from database import Base, engine, explain, lock_schema
+from database import Base, engine, explain
+from migrations import lock_schema
 
 
 def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
-    """Leave tables alone that only the database knows: they belong to somebody else."""
-    return not (kind == "table" and reflected and compared is None)
+    """Leave tables and indexes alone that only the database knows: they are somebody else's."""
+    return not (kind in ("table", "index") and reflected and compared is None)
+
+
+@event.listens_for(Table, "column_reflect")
+def keep_autoincrement(inspector: Inspector, table: Table, column: Any) -> None:
+    """Let the copy of a table be AUTOINCREMENT as well, which SQLAlchemy does not read."""
+    if engine.name == "sqlite":
+        query = text("SELECT sql LIKE '%AUTOINCREMENT%' FROM sqlite_master WHERE name = :name")
+        if context.get_bind().scalar(query, {"name": table.name}):
+            table.kwargs["sqlite_autoincrement"] = True
+
+
+def last_ids(connection: Connection) -> dict[str, int]:
+    """Return the highest id that each AUTOINCREMENT table of SQLite has ever had."""
+    if engine.name != "sqlite" or not inspect(connection).has_table("sqlite_sequence"):
+        return {}
+    return {row.name: row.seq for row in connection.execute(text("SELECT * FROM sqlite_sequence"))}
+
+
+def keep_last_ids(connection: Connection, before: dict[str, int]) -> None:
+    """Let no copy of a table give an id a second time, after the highest has been deleted."""
+    now = last_ids(connection)
+    for name in before.keys() & set(inspect(connection).get_table_names()):
+        highest = {"name": name, "seq": max(before[name], now.get(name, 0))}
+        connection.execute(text("DELETE FROM sqlite_sequence WHERE name = :name"), highest)
+        connection.execute(text("INSERT INTO sqlite_sequence VALUES (:name, :seq)"), highest)
 
 
 try:
     with engine.connect() as connection:
         if engine.name == "sqlite":
-            # SQLite changes a table by copying it to a new one and dropping the old one, and that
-            # must not delete what refers to it. Afterwards all is as it was.
+            # SQLite cannot change a column or a rule: Alembic copies the table to a new one and
+            # drops the old one. That must not delete what refers to it.
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
         lock_schema(connection)
+        before = last_ids(connection)
         # All migrations in one transaction: whatever goes wrong, the database stays as it was.
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
-            render_as_batch=engine.name == "sqlite",
+            render_as_batch=True,  # so that what is written for PostgreSQL also runs on SQLite
             transactional_ddl=True,
             include_object=ours,
         )
+        logging.getLogger("alembic").addHandler(logging.StreamHandler(sys.stdout))
+        for told in ("alembic.runtime.migration", "alembic.autogenerate"):
+            logging.getLogger(told).setLevel("INFO")
         context.run_migrations()
+        keep_last_ids(connection, before)
+        if engine.name == "sqlite":
+            for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+                raise CommandError(f"{row[0]} would refer to a row of {row[2]} that is not there")
         connection.commit()
 except OperationalError as error:
     sys.exit(explain(error, engine))

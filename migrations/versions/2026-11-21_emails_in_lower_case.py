@@ -4,12 +4,8 @@ Revision ID: 8e52f3c6d741
 Revises: 4c1d7a90b2e3
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import sqlalchemy as sa
 from alembic import op
-from alembic.operations import BatchOperations
 from alembic.util import CommandError
 
 revision = "8e52f3c6d741"
@@ -18,19 +14,6 @@ branch_labels = None
 depends_on = None
 
 user = sa.table("user", sa.column("id"), sa.column("email"))
-
-
-@contextmanager
-def changing_user() -> Iterator[BatchOperations]:
-    """Change the table; where SQLite has to copy it for that, no id is given a second time."""
-    sqlite = op.get_bind().dialect.name == "sqlite"
-    last_id = "SELECT seq FROM sqlite_sequence WHERE name = 'user'"
-    last = op.get_bind().exec_driver_sql(last_id).scalar() if sqlite else None
-    with op.batch_alter_table("user", table_kwargs={"sqlite_autoincrement": True}) as batch:
-        yield batch
-    if last is not None:
-        op.execute("DELETE FROM sqlite_sequence WHERE name = 'user'")
-        op.execute(f"INSERT INTO sqlite_sequence (name, seq) VALUES ('user', {last:d})")
 
 
 def upgrade() -> None:
@@ -49,7 +32,7 @@ def upgrade() -> None:
             changed = sa.update(user).where(user.c.id == user_id).values(email=email.lower())
             connection.execute(changed)
     op.drop_index("uq_user_email_lower", "user")
-    with changing_user() as batch:
+    with op.batch_alter_table("user") as batch:
         batch.create_unique_constraint(op.f("uq_user_email"), ["email"])
         batch.create_check_constraint(op.f("ck_user_email_lower"), "email = lower(email)")
     op.create_index("ix_user_name", "user", ["name"])
@@ -58,7 +41,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Allow capital letters again; the emails stay as they are."""
     op.drop_index("ix_user_name", "user")
-    with changing_user() as batch:
+    with op.batch_alter_table("user") as batch:
         batch.drop_constraint(op.f("ck_user_email_lower"), type_="check")
         batch.drop_constraint(op.f("uq_user_email"), type_="unique")
     op.create_index("uq_user_email_lower", "user", [sa.text("lower(email)")], unique=True)
