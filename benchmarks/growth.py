@@ -1,12 +1,16 @@
 """What a call costs with 1,000 users and with 1,000,000, on SQLite and on PostgreSQL.
 
 `python -m benchmarks.growth` fills a table, then measures one call after the other: one user,
-pages at the start and at the end of the list, in another order, and searches.
+pages at the start and at the end of the list, in another order, and searches. The PostgreSQL that
+comes along lacks the extension pg_trgm; on a server that has it (`--postgresql-url`), all is
+measured once more with the indexes of docs/migrations.md.
 """
 
+import re
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from statistics import median
 from typing import Annotated
 
@@ -17,7 +21,8 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy import NullPool, create_engine, text
 
-from tests.server import Server, postgresql_over_tcp
+from settings import check_url
+from tests.server import ROOT, Server, postgresql_over_tcp
 
 CHUNK = 10_000
 INSERT = """
@@ -38,6 +43,20 @@ def load(url: str, first: int, last: int) -> None:
             connection.execute(text(INSERT), rows)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE" if engine.name == "sqlite" else "VACUUM ANALYZE"))
+
+
+def add_trigrams(url: str) -> bool:
+    """Run the SQL of docs/migrations.md; return False on a server that has no pg_trgm."""
+    page = (ROOT / "docs" / "migrations.md").read_text()
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        if connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'")):
+            for statement in re.findall(r'CREATE (?:EXTENSION|INDEX).*?(?="\)|\n)', page):
+                start = time.perf_counter()
+                connection.execute(text(statement))
+                print(f"{time.perf_counter() - start:.1f} s: {statement}")
+            return True
+    return False
 
 
 def milliseconds(call: Callable[[int], Response], repeats: int) -> float:
@@ -95,27 +114,34 @@ def walk(client: Client) -> tuple[float, float]:
 def main(
     large: Annotated[int, typer.Option(help="How many users the large table has")] = 1_000_000,
     repeats: Annotated[int, typer.Option(help="How often each call is made")] = 300,
+    postgresql_url: Annotated[str, typer.Option(help="An empty database, in place of ours")] = "",
 ) -> None:
     """Measure both sizes on both databases and print a table."""
     small = 1000
     table = Table("GET /users, or as named; ms")
     rows: dict[str, list[str]] = {}
-    with tempfile.TemporaryDirectory() as folder, postgresql_over_tcp() as postgresql:
+    server_of_ours = nullcontext(postgresql_url) if postgresql_url else postgresql_over_tcp()
+    with tempfile.TemporaryDirectory() as folder, server_of_ours as postgresql:
         databases = {"SQLite": f"sqlite:///{folder}/app.db", "PostgreSQL": postgresql}
         for database, url in databases.items():
             results = []
+            url = check_url(url)
             with Server(url) as server:
                 for first, users in ((1, small), (small + 1, large)):
-                    load(url.replace("postgresql:", "postgresql+psycopg:"), first, users)
+                    load(url, first, users)
                     measure(server.client, users, 5)  # warms both servers up
                     results.append(measure(server.client, users, repeats))
                 start, end = walk(server.client)
-            for column in (f"{database} {small:,}", f"{large:,}", "ratio"):
+                columns = [f"{database} {small:,}", f"{large:,}"]
+                if database == "PostgreSQL" and add_trigrams(url):
+                    results.append(measure(server.client, large, repeats))
+                    columns.append("with pg_trgm")
+            for column in (*columns, "ratio"):
                 table.add_column(column, justify="right")
             for call, before in results[0].items():
-                after = results[1][call]
                 row = rows.setdefault(call, [])
-                row += [f"{before:.2f}", f"{after:.2f}", f"{after / before:.2f}"]
+                row += [f"{result[call]:.2f}" for result in results]
+                row.append(f"{results[1][call] / before:.2f}")
             walked = f"{start:.1f} ms in the first tenth, {end:.1f} in the last"
             print(f"{database}: walking all users, a page of 1000 takes {walked}")
     for call, cells in rows.items():

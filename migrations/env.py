@@ -50,6 +50,10 @@ try:
             # SQLite cannot change a column or a rule: Alembic copies the table to a new one and
             # drops the old one. That must not delete what refers to it.
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        else:
+            # The limit of a request is too short for an index on millions of rows. That of waiting
+            # for a lock stays: everybody else would have to wait behind us.
+            connection.exec_driver_sql("SET statement_timeout = 0")
         lock_schema(connection)
         before = last_ids(connection)
         # All migrations in one transaction: whatever goes wrong, the database stays as it was.

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -52,6 +53,41 @@ def postgresql_over_tcp(host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> 
             yield f"postgresql://postgres@{host}:{port}/postgres"
         finally:
             pg_ctl("-m", "immediate", "stop")
+
+
+@contextmanager
+def debian_postgresql() -> Iterator[str | None]:
+    """Run Debian's PostgreSQL, which has extensions; yield its URL, or None without it."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        as_user = []
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(folder, "postgres")
+            as_user = ["runuser", "-u", "postgres", "--"]
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*as_user, str(programs[-1] / program), "-D", f"{folder}/data", *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+        port = free_port()
+        run("initdb", "-A", "trust", "-U", "postgres", "--locale=C.UTF-8", "-E", "UTF8")
+        run("pg_ctl", "-l", f"{folder}/log", "-w", "-o", f"-h 127.0.0.1 -p {port} -k ''", "start")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-m", "immediate", "stop")
+
+
+def copy_app(folder: Path) -> None:
+    """Put a copy of the app into a new folder, to be changed there."""
+    folder.mkdir(exist_ok=True)
+    for file in (*ROOT.glob("*.py"), ROOT / "pyproject.toml"):
+        shutil.copy(file, folder)
+    for room in ("migrations", "examples"):
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def run_python(

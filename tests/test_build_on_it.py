@@ -1,24 +1,25 @@
 """What docs/build-on-it.md says works, word for word."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT, Server, run_python
+from database import init_db, new_engine
+from tests.reader import Reader
+from tests.server import ROOT, Server, copy_app, run_python
 
 PAGE = (ROOT / "docs" / "build-on-it.md").read_text()
-NOTES, INCLUDE, TEST, REPORT, AUDITED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-CURL, PYTEST = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+NOTE, NOTES, INCLUDE, TEST, REPORT, AUDITED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+MIGRATION, CURL, PYTEST = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Make a copy of the app, changed as the page says."""
-    for room in ROOT.glob("*.py"):
-        shutil.copy(room, tmp_path)
+    copy_app(tmp_path)
+    models = (tmp_path / "models.py").read_text().replace(" Integer,", " ForeignKey, Integer,")
+    (tmp_path / "models.py").write_text(f"{models}\n\n{NOTE}")
     (tmp_path / "notes.py").write_text(NOTES)
     (tmp_path / "test_notes.py").write_text(TEST)
     main = (tmp_path / "main.py").read_text()
@@ -28,11 +29,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_table_and_its_calls(folder: Path, url: str) -> None:
+@pytest.mark.parametrize("new", [True, False])
+def test_a_table_and_its_calls(folder: Path, url: str, new: bool) -> None:
+    reader = Reader(folder, url)
+    if not new:
+        engine = new_engine(url)
+        init_db(engine)
+        engine.dispose()
+        reader.run(MIGRATION)
     with Server(url, folder=folder) as server:
-        for command, output in re.findall(r"^\$ (.*)\n(.*)", CURL, re.MULTILINE):
-            command = command.replace("localhost:8000", server.address)
-            assert subprocess.check_output(command, shell=True, text=True) == output
+        reader.run(CURL.replace("localhost:8000", server.address))
 
 
 def test_its_test(folder: Path) -> None:

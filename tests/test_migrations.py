@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, NullPool, create_engine, inspect, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import NullPool, create_engine, inspect, text
 
-from database import init_db
-from tests.server import ROOT, Server
+from database import Base, init_db
+from migrations import TABLES, revisions
+from tests.server import ROOT, Server, copy_app, run_python
 
-FIRST = "4c1d7a90b2e3"
+FIRST, HEAD = "4c1d7a90b2e3", "8e52f3c6d741"
 Alembic = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -21,10 +23,10 @@ Alembic = Callable[..., subprocess.CompletedProcess[str]]
 def alembic(url: str) -> Alembic:
     """Run `alembic` on an empty database."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "alembic", *arguments],
-            cwd=ROOT,
+            cwd=folder,
             env=os.environ | {"DATABASE_URL": url},
             capture_output=True,
             text=True,
@@ -72,6 +74,13 @@ def tables(url: str) -> dict[str, object]:
     }
 
 
+def execute(url: str, *statements: str) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
 def test_from_nothing_to_the_models(alembic: Alembic, url: str) -> None:
     run(alembic, "upgrade", "head")
     run(alembic, "check")
@@ -84,21 +93,88 @@ def test_from_nothing_to_the_models(alembic: Alembic, url: str) -> None:
     assert created["user"] == migrated["user"]
 
 
-def test_a_database_that_the_app_has_created(alembic: Alembic, url: str, engine: Engine) -> None:
+def test_a_new_database_is_up_to_date(alembic: Alembic, url: str) -> None:
+    """Also if several processes start on it at the same time."""
+    script = "from database import init_db; init_db()"
+
+    def start(_: int) -> subprocess.CompletedProcess[str]:
+        return run_python("-c", script, folder=ROOT, DATABASE_URL=url)
+
+    with ThreadPoolExecutor() as pool:
+        assert [done.stderr for done in pool.map(start, range(4))] == [""] * 4
     before = tables(url)
-    add_users(url, "ada@example.com")
-    run(alembic, "upgrade", "head")
-    run(alembic, "check")
+    assert alembic("current").stdout == f"{HEAD} (head)\n"
+    assert alembic("upgrade", "head").stdout == ""
+    assert alembic("check").stdout == "No new upgrade operations detected.\n"
     assert tables(url) == before
+
+
+def test_a_database_that_create_all_has_made(alembic: Alembic, url: str) -> None:
+    """As the lessons do it, and as this app did before there were migrations."""
+    engine = create_engine(url, poolclass=NullPool)
+    Base.metadata.create_all(engine, tables=TABLES)
+    add_users(url, "ada@example.com")
+    with Server(url) as server:
+        assert len(server.client.get("/users").json()) == 1
+    assert alembic("current").stdout == f"{HEAD} (head)\n"
     assert emails_in(url) == [(1, "ada@example.com")]
+
+
+@pytest.mark.parametrize(
+    ("statements", "complaint"),
+    [
+        (
+            [f"UPDATE alembic_version SET version_num = '{FIRST}'"],
+            "it is older than this code (not every migration has been run): run alembic upgrade",
+        ),
+        (
+            ["UPDATE alembic_version SET version_num = 'abcdefabcdef'"],
+            "it is newer than this code (abcdefabcdef): update the code",
+        ),
+        (
+            ['ALTER TABLE "user" DROP COLUMN is_active'],
+            "it is older than this code (no column user.is_active): run alembic revision"
+            ' --autogenerate -m "say what has changed", then alembic upgrade head',
+        ),
+        (
+            ['DELETE FROM "user"', "ALTER TABLE \"user\" ADD city VARCHAR NOT NULL DEFAULT 'x'"],
+            "",  # a column that the code does not know does no harm
+        ),
+        (
+            ['ALTER TABLE "user" RENAME is_active TO active'],
+            "it is older than this code (no column user.is_active, a value is needed for"
+            " user.active, which the code does not know): run alembic revision",
+        ),
+        (['DROP TABLE "user"'], "it is older than this code (no table user): run alembic revision"),
+        (
+            ["DROP TABLE alembic_version", 'ALTER TABLE "user" DROP COLUMN is_active'],
+            "it is older than this code (no column user.is_active): run alembic upgrade head",
+        ),
+    ],
+)
+def test_what_is_not_of_the_same_age_does_not_start(
+    url: str, statements: list[str], complaint: str
+) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    init_db(engine)
+    execute(url, *statements)
+    before = tables(url)
+    for command in ("from database import init_db; init_db()", "import uvicorn; uvicorn.main()"):
+        arguments = ["main:app", "--port=0"] if "uvicorn" in command else []
+        if arguments and not complaint:
+            continue  # it would go on and on
+        done = run_python("-c", command, *arguments, folder=ROOT, DATABASE_URL=url)
+        assert (done.returncode == 0) == (complaint == "")
+        assert complaint in done.stderr
+        assert done.stderr.count("Database error: cannot use ") == (complaint != "")
+        assert "Traceback" not in done.stderr
+    assert tables(url) == before
 
 
 def test_there_and_back_with_data(alembic: Alembic, url: str) -> None:
     """Also if the app has created the first tables, before there were migrations."""
     run(alembic, "upgrade", FIRST)
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        connection.execute(text("DROP TABLE alembic_version"))
+    execute(url, "DROP TABLE alembic_version")
     add_users(url, "Ada@example.com", "ZOÉ@example.com", "bob@example.com")
     run(alembic, "upgrade", "head")
     lower = [(1, "ada@example.com"), (2, "zoé@example.com"), (3, "bob@example.com")]
@@ -159,6 +235,65 @@ def test_two_upgrades_at_once(alembic: Alembic, url: str) -> None:
     run(alembic, "check")
 
 
+def add_migration(folder: Path, upgrade: str) -> None:
+    """Write a copy of the app with one migration more."""
+    copy_app(folder)
+    text = f"""
+import sqlalchemy as sa
+from alembic import op
+
+revision = "aaaaaaaaaaaa"
+down_revision = "{HEAD}"
+
+
+def upgrade():
+    {upgrade}
+"""
+    (folder / "migrations" / "versions" / "2026-12-01_more.py").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("last", "complaint"),
+    [
+        ('op.execute("SELECT nonsense")', "nonsense"),
+        ("raise RuntimeError('half-way')", "half-way"),
+        # Foreign keys are off while SQLite copies tables, and looked at afterwards.
+        (
+            """op.execute('DELETE FROM "user" WHERE id = 1')""",
+            "own would refer to a row of user that is not there",
+        ),
+    ],
+)
+def test_half_a_migration_changes_nothing(
+    alembic: Alembic, url: str, tmp_path: Path, last: str, complaint: str
+) -> None:
+    run(alembic, "upgrade", "head")
+    add_users(url, "ada@example.com")
+    reference = 'user_id BIGINT NOT NULL REFERENCES "user" (id)'
+    execute(url, f"CREATE TABLE own ({reference})", "INSERT INTO own VALUES (1)")
+    before = (tables(url), emails_in(url))
+    phone = 'op.add_column("user", sa.Column("phone", sa.String()))'
+    email = """op.execute("UPDATE \\"user\\" SET email = 'other@example.com'")"""
+    batch = 'with op.batch_alter_table("user") as batch: batch.drop_index("ix_user_name")'
+    steps = [phone, email, batch, last]
+    add_migration(tmp_path / "app", "\n    ".join(steps))
+    done = alembic("upgrade", "head", folder=tmp_path / "app")
+    assert done.returncode != 0
+    if "own would" not in complaint or url.startswith("sqlite"):
+        assert complaint in done.stdout + done.stderr
+    assert (tables(url), emails_in(url)) == before
+    assert alembic("current").stdout == f"{HEAD} (head)\n"
+
+
+def test_a_migration_may_take_its_time(new_postgresql: str, tmp_path: Path) -> None:
+    """The limits are for requests."""
+    impatient = new_postgresql.replace("options=", "options=-cstatement_timeout%3D500+")
+    add_migration(tmp_path / "app", 'op.execute("SELECT pg_sleep(1)")')
+    arguments = ("-m", "alembic", "upgrade", "head")
+    done = run_python(*arguments, folder=tmp_path / "app", DATABASE_URL=impatient)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
@@ -173,6 +308,13 @@ def test_settings_are_those_of_the_app(alembic: Alembic, url: str, complaint: st
     assert done.stderr.startswith(complaint)
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
+
+
+def test_the_revisions_of_the_code() -> None:
+    """The start tells them without Alembic, which takes its time to load."""
+    script = ScriptDirectory(str(ROOT / "migrations"))
+    known = {migration.revision for migration in script.walk_revisions()}
+    assert revisions() == (known, set(script.get_heads())) == ({FIRST, HEAD}, {HEAD})
 
 
 def test_files_are_named_by_date_and_subject() -> None:
