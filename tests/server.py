@@ -116,6 +116,7 @@ class Server:
         prefix: Sequence[str] = (),
         folder: Path = ROOT,
     ) -> None:
+        self.url = url
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(

@@ -1,0 +1,1 @@
+"""A page that shows what each request does to the database."""

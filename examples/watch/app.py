@@ -1,0 +1,97 @@
+"""See the session: `uvicorn examples.watch.app:app --reload`, then open http://localhost:8000.
+
+The app, with a page that shows for each request, whoever makes it, what it does with its session,
+its connection and the database. It is for learning: whoever opens the page sees all requests.
+"""
+
+import asyncio
+import re
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Request
+from fastapi.middleware import Middleware
+from fastapi.responses import HTMLResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.staticfiles import StaticFiles
+
+import database
+import main
+from dependencies import lifespan
+from errors import HANDLERS
+from examples.watch import lessons
+from examples.watch.trace import Tracing, WatchedSession, traces, watch
+
+STATIC = Path(__file__).parent / "static"
+PAGE = (STATIC / "index.html").read_text()
+# The page runs nothing and loads nothing but its own files, whatever users call themselves.
+POLICY = {"Content-Security-Policy": "default-src 'self'", "Cache-Control": "no-cache"}
+
+watch(database.engine, "write")
+if database.read_engine is not database.engine:
+    watch(database.read_engine, "read")
+database.SessionLocal.class_ = WatchedSession
+database.ReadSessionLocal.class_ = WatchedSession
+
+stopping = threading.Event()
+
+
+@asynccontextmanager
+async def watched_lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Do what the app does, and end the streams of events when the server is told to stop.
+
+    Otherwise it would wait for them, and `--reload` for it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            uvicorn_handler = signal.getsignal(number)
+
+            def stop(number: int, frame: FrameType | None, then: Any = uvicorn_handler) -> None:
+                stopping.set()
+                then(number, frame)
+
+            signal.signal(number, stop)
+    async with lifespan(app):
+        yield
+
+
+app = FastAPI(
+    lifespan=watched_lifespan,
+    exception_handlers=HANDLERS,
+    middleware=[Middleware(Tracing)],
+    openapi_url=None,  # /docs and /openapi.json are those of the app
+)
+
+
+@app.get("/")
+def page(accept_language: Annotated[str, Header()] = "") -> HTMLResponse:
+    """Return the page, in the language that the browser asks for first."""
+    language = re.search(r"\b(en|fr)\b", accept_language.lower())
+    html = PAGE.replace('lang="en"', f'lang="{language[1]}"') if language else PAGE
+    return HTMLResponse(html, headers=POLICY)
+
+
+@app.get("/watch/events", response_class=EventSourceResponse)
+async def events(
+    request: Request, last_event_id: Annotated[int, Header()] = 0
+) -> AsyncIterator[ServerSentEvent]:
+    """Send each trace that has changed, ten times a second, from `Last-Event-ID` on."""
+    while not stopping.is_set():
+        changed = sorted(
+            (trace for trace in list(traces) if trace.version > last_event_id),
+            key=lambda trace: trace.version,
+        )
+        for trace in changed:
+            last_event_id = trace.version
+            yield ServerSentEvent(data=trace.as_json(), id=str(last_event_id))
+        await asyncio.sleep(0.1)
+
+
+app.include_router(lessons.router)
+app.mount("/watch", StaticFiles(directory=STATIC))
+app.mount("/", main.app)  # every other call
