@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,7 @@ def traces(server: Server, path: str) -> list[dict[str, Any]]:
     found = {}
     with server.client.stream("GET", "/watch/events") as answer:
         for line in answer.iter_lines():
-            if line.startswith("data: "):
+            if line.startswith("data: {"):
                 trace = json.loads(line.removeprefix("data: "))
                 found[trace["number"]] = trace
                 last = trace["path"] == "/openapi.json?last"
@@ -171,7 +173,7 @@ def test_by_keyboard(browser: Browser, only_sqlite: Server) -> None:
         page.keyboard.press("Enter")
         page.keyboard.press("Tab")  # to the first step
         page.keyboard.press("Enter")
-        expect(request(page, "POST", "/users").locator(".chosen")).to_contain_text("wait here")
+        expect(request(page, "POST", "/users").locator(".chosen")).to_contain_text("come slowly")
 
 
 def test_names_are_text(browser: Browser, only_sqlite: Server) -> None:
@@ -224,6 +226,9 @@ def test_a_step_names_its_line(browser: Browser, only_sqlite: Server) -> None:
         entry.locator("summary").click(position={"x": 5, "y": 5})
         for index in range(entry.locator("button.step").count()):
             entry.locator("button.step").nth(index).click()
+            if entry.locator(".where").count() == 0:
+                assert index == 0  # the body, which the server has read
+                continue
             file, number = entry.locator(".where strong").inner_text().split(":")
             line = (ROOT / file).read_text().splitlines()[int(number) - 1]
             assert entry.locator(".where code").inner_text() == line.strip()
@@ -268,6 +273,8 @@ def test_what_a_trace_holds(server: Server) -> None:
     found, missing = [each for each in traces(server, "/user") if each["method"] == "GET"]
     start, end = ["turn", "session"], ["closed", "answer"]
     write = ["connection", "begin", "sql"]
+    for trace in (created, refused, invalid):
+        assert trace["steps"].pop(0)["name"] == "body"
     assert steps(created) == [*start, *write, "commit", "returned", *end]
     assert steps(refused) == [*start, *write, "rollback", "returned", *end]
     assert steps(found) == steps(missing) == [*start, "connection", "sql", "returned", *end]
@@ -283,11 +290,90 @@ def test_what_a_trace_holds(server: Server) -> None:
 def test_server_timing(server: Server) -> None:
     header = server.client.post("/user", json=ADA).headers["Server-Timing"]
     metrics = [
-        re.fullmatch(r'([a-z]+)\d+;dur=(\d+\.\d\d);desc="[\w./]+:\d+"', each)
+        re.fullmatch(r'([a-z]+)\d+;dur=(\d+\.\d\d);desc="[\w./:]*"', each)
         for each in header.split(", ")
     ]
     names = [metric[1] for metric in metrics if metric]
-    assert names == ["turn", "session", "connection", "sql", "commit"]
+    assert names == ["body", "turn", "session", "connection", "sql", "commit"]
+
+
+def test_headers_and_traces_have_a_limit(only_sqlite: Server) -> None:
+    bodies = [{"name": "N" * 100, "email": f"{n}@example.com"} for n in range(1000)]
+    header = only_sqlite.client.post("/users/bulk", json=bodies).headers["Server-Timing"]
+    only_sqlite.client.get(f"/users?query={'x' * 5000}")
+    assert len(header) < 2000
+    only_sqlite.client.get("/openapi.json?last")
+    assert max(len(json.dumps(trace)) for trace in traces(only_sqlite, "/users")) < 300_000
+
+
+def test_health(server: Server) -> None:
+    server.client.get("/health")
+    server.client.get("/openapi.json?last")
+    (trace,) = traces(server, "/health")
+    assert "sql" in steps(trace)
+
+
+def test_an_exception_is_shown(browser: Browser, only_sqlite: Server) -> None:
+    with Window(browser, only_sqlite) as page:
+        learn(page, "classic")
+        entry = request(page, "GET", "500")
+        entry.locator("summary").click(position={"x": 5, "y": 5})
+        entry.locator("button.step[data-name=answer]").click()
+        expect(entry.locator(".chosen .error")).to_contain_text("QueuePool limit of size 2")
+
+
+def test_no_end_is_missed(browser: Browser, only_sqlite: Server) -> None:
+    with Window(browser, only_sqlite) as page:
+        with ThreadPoolExecutor(50) as pool:
+            paths = (f"/user?user_id={number}" for number in range(1, 151))
+            list(pool.map(only_sqlite.client.get, paths))
+        expect(page.locator("#now")).to_contain_text("requests 0,")
+        expect(page.locator("#requests > li")).to_have_count(151)  # and one of our `Server`
+
+
+def test_a_bar_of_a_running_request(browser: Browser, only_sqlite: Server) -> None:
+    """The bars grow; they have to be the same ones when the mouse button goes up again."""
+    with Window(browser, only_sqlite) as page:
+        learn(page, "classic")
+        expect(page.locator("#now")).to_contain_text("with a session 4, with a connection 2")
+        page.wait_for_timeout(500)
+        holding = page.locator("#requests > li").filter(has=page.locator("[data-name=connection]"))
+        bar = holding.first.locator(".bar[data-name=connection]")
+        box = bar.bounding_box()
+        assert box
+        page.mouse.move(box["x"] + 3, box["y"] + 2)
+        page.mouse.down()
+        page.wait_for_timeout(300)
+        page.mouse.up()
+        expect(holding.first.locator(".chosen")).to_contain_text("pool keeps")
+
+
+def test_a_server_that_is_started_anew(browser: Browser, tmp_path: Path) -> None:
+    """What it had begun is gone, and the list is that of the new one."""
+    url = f"sqlite:///{tmp_path}/app.db"
+    with Server(url, app="examples.watch.app:app") as server:
+        port = server.address.rpartition(":")[2]
+        window = Window(browser, server)
+        page = window.__enter__()
+        with socket.create_connection(("127.0.0.1", int(port))) as half:
+            half.sendall(b"POST /user HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            expect(page.locator("#now")).to_contain_text("requests 1, waiting for their turn 0")
+            server.process.kill()
+        expect(page.locator("#now")).to_have_text("The server does not answer")
+    with Server(url, app="examples.watch.app:app", port=int(port)) as server:
+        server.client.post("/user", json=ADA)
+        expect(page.locator("#rows tr")).to_have_count(1)
+        expect(page.locator("#now")).to_contain_text("requests 0,")
+    window.context.close()
+
+
+def test_the_focus_stays(browser: Browser, only_sqlite: Server) -> None:
+    only_sqlite.client.post("/user", json=ADA)
+    with Window(browser, only_sqlite) as page:
+        page.get_by_role("button", name="Edit").focus()
+        only_sqlite.client.patch("/users/1", json={"name": "Augusta"})
+        expect(page.locator("#rows tr")).to_contain_text("Augusta")
+        assert page.evaluate("document.activeElement.textContent") == "Edit"
 
 
 def test_what_has_no_session_is_traced_too(only_sqlite: Server) -> None:
@@ -327,7 +413,7 @@ def test_twenty_at_once(browser: Browser, server: Server) -> None:
     with Window(browser, server) as page:
         result = learn(page, "many")
         expect(page.locator("#now")).to_contain_text(
-            "20 requests; 10 wait for their turn, 10 have a session"
+            "requests 20, waiting for their turn 10, with a session 10"
         )
         expect(result).to_have_text("Answers: 20 × 200")
         expect(page.locator("#requests .path", has_text="/lesson/report")).to_have_count(20)
@@ -367,7 +453,7 @@ def test_the_same_email_twice(browser: Browser, server: Server) -> None:
 def test_the_classic_snippet_in_small(browser: Browser, server: Server) -> None:
     with Window(browser, server) as page:
         result = learn(page, "classic")
-        expect(page.locator("#now")).to_contain_text("4 have a session, 2 have a connection")
+        expect(page.locator("#now")).to_contain_text("with a session 4, with a connection 2")
         # The last may still get a connection that the one before it has given up.
         expect(result).to_have_text(re.compile("^Answers: [67] × 200, [12] × 500$"))
     server.client.get("/openapi.json?last")
@@ -387,6 +473,7 @@ def test_both_languages(browser: Browser, only_sqlite: Server) -> None:
         assert page.locator("html").get_attribute("lang") == "fr"
         fill(page, **ADA)
         expect(page.locator("#message")).to_have_text("C'est fait")
+        page.fill("#search input", "ada")
         expect(request(page, "GET", "/users")).to_contain_text("lecture")
         page.click("[data-language=en]")
         expect(page.locator("h1")).to_have_text("See the session")
@@ -439,9 +526,11 @@ def test_the_app_loads_nothing_of_it(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
 def test_an_open_page_does_not_hold_up_the_server(browser: Browser, only_sqlite: Server) -> None:
-    with Window(browser, only_sqlite):
-        only_sqlite.process.terminate()
-        only_sqlite.process.wait(3)
+    window = Window(browser, only_sqlite)
+    window.__enter__()
+    only_sqlite.process.terminate()
+    only_sqlite.process.wait(3)
+    window.context.close()
 
 
 def test_the_pages_of_the_app(browser: Browser, url: str) -> None:

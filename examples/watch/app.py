@@ -1,15 +1,18 @@
 """See the session: `uvicorn examples.watch.app:app --reload`, then open http://localhost:8000.
 
 The app, with a page that shows for each request, whoever makes it, what it does with its session,
-its connection and the database. It is for learning: whoever opens the page sees all requests.
+its connection and the database. It is for learning: whoever opens the page sees all requests. It
+shows those of one process, so it does not go with `--workers`.
 """
 
 import asyncio
 import re
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -26,19 +29,22 @@ from dependencies import lifespan
 from errors import HANDLERS
 from examples.watch import lessons
 from examples.watch.trace import Tracing, WatchedSession, traces, watch
+from schemas import UserRead
 
 STATIC = Path(__file__).parent / "static"
-PAGE = (STATIC / "index.html").read_text()
+PAGE = (STATIC / "index.html").read_text(encoding="utf-8")
 # The page runs nothing and loads nothing but its own files, whatever users call themselves.
 POLICY = {"Content-Security-Policy": "default-src 'self'", "Cache-Control": "no-cache"}
 
 watch(database.engine, "write")
 if database.read_engine is not database.engine:
     watch(database.read_engine, "read")
+watch(database.health_engine, "health")
 database.SessionLocal.class_ = WatchedSession
 database.ReadSessionLocal.class_ = WatchedSession
 
 stopping = threading.Event()
+STARTED = time.time_ns()
 
 
 @asynccontextmanager
@@ -53,7 +59,8 @@ async def watched_lifespan(app: FastAPI) -> AsyncIterator[None]:
 
             def stop(number: int, frame: FrameType | None, then: Any = uvicorn_handler) -> None:
                 stopping.set()
-                then(number, frame)
+                if callable(then):
+                    then(number, frame)
 
             signal.signal(number, stop)
     async with lifespan(app):
@@ -80,18 +87,22 @@ def page(accept_language: Annotated[str, Header()] = "") -> HTMLResponse:
 async def events(
     request: Request, last_event_id: Annotated[int, Header()] = 0
 ) -> AsyncIterator[ServerSentEvent]:
-    """Send each trace that has changed, ten times a second, from `Last-Event-ID` on."""
+    """Send each trace that has changed, ten times a second, from `Last-Event-ID` on.
+
+    The first event says which process this is: what another had begun will not be told to its end.
+    """
+    yield ServerSentEvent(event="process", data=STARTED, retry=500)
     while not stopping.is_set():
-        changed = sorted(
-            (trace for trace in list(traces) if trace.version > last_event_id),
-            key=lambda trace: trace.version,
-        )
-        for trace in changed:
-            last_event_id = trace.version
-            yield ServerSentEvent(data=trace.as_json(), id=str(last_event_id))
+        versions = [(trace.version, trace) for trace in list(traces)]
+        for version, trace in sorted(versions, key=itemgetter(0)):
+            if version > last_event_id:
+                last_event_id = version
+                yield ServerSentEvent(data=trace.as_json(), id=str(version))
         await asyncio.sleep(0.1)
 
 
+# What the page asks for by itself. It is not shown, or there would be no end to it.
+app.get("/watch/users", response_model=list[UserRead])(main.list_users)
 app.include_router(lessons.router)
 app.mount("/watch", StaticFiles(directory=STATIC))
 app.mount("/", main.app)  # every other call

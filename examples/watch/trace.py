@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ROOT = Path(__file__).parent.parent.parent
 KEPT = 200  # requests
+MOST = 250  # steps of a request; of a bulk of a thousand, not every INSERT is shown
+LONG = 1000  # characters; more of a statement or an address is not shown, or a third of the values
 
 
 class Step(TypedDict):
@@ -41,7 +43,7 @@ class Trace:
     def __init__(self, method: str, path: str) -> None:
         self.number = next(numbers)
         self.method = method
-        self.path = path
+        self.path = shorten(path)
         self.began = time.time() * 1000
         self.start = time.perf_counter()
         self.status: int | None = None
@@ -75,6 +77,7 @@ class Trace:
         https://www.w3.org/TR/server-timing/; the developer tools of a browser draw it.
         """
         timed = [step for step in self.steps if step["ms"] is not None]
+        timed = timed[:20]  # a proxy refuses headers that are too long
         return ", ".join(
             f'{step["name"]}{number};dur={step["ms"]:.2f};desc="{step["where"]}"'
             for number, step in enumerate(timed, start=1)
@@ -84,6 +87,11 @@ class Trace:
         """Return all of it for the page."""
         names = ("number", "method", "path", "began", "status", "ms", "steps")
         return {name: getattr(self, name) for name in names} | {"now": self.now()}
+
+
+def shorten(text: str, length: int = LONG) -> str:
+    """Return a text that is not too long to be shown."""
+    return text if len(text) <= length else f"{text[:length]} ..."
 
 
 numbers = itertools.count(1)
@@ -122,20 +130,33 @@ def line_with(file: str, text: str) -> tuple[str, str]:
 TURN = line_with("dependencies.py", "await queue.acquire()")
 CLOSE = line_with("dependencies.py", "run_in_threadpool(db.close)")
 ANSWERS = {
-    404: line_with("errors.py", "NOT_FOUND ="),
+    404: line_with("pages.py", "raise HTTPException(404"),
     409: line_with("errors.py", "async def conflict"),
+    413: line_with("errors.py", "class LimitBody"),
     422: line_with("errors.py", "async def invalid_input"),
     500: line_with("errors.py", "async def server_error"),
     503: line_with("errors.py", "async def unavailable"),
 }
 
 
-def defined(scope: Scope) -> tuple[str, str]:
-    """Return where the endpoint begins that has served a request."""
-    code = getattr(scope.get("endpoint"), "__code__", Tracing.__call__.__code__)
-    path = Path(code.co_filename)
-    place = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
-    line = linecache.getline(str(path), code.co_firstlineno)
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the details that PostgreSQL and SQLAlchemy add."""
+    return shorten(str(error).partition("\n")[0])
+
+
+def answered(scope: Scope, status: int, asked: bool) -> tuple[str, str]:
+    """Return which line of ours has led to an answer, if one has.
+
+    `asked` tells whether the database was asked.
+    """
+    if status >= 400:
+        nobody = status == 404 and not asked  # there is no such address
+        return ("", "") if nobody else ANSWERS.get(status, ("", ""))
+    code = getattr(scope.get("endpoint"), "__code__", None)
+    if code is None or not Path(code.co_filename).is_relative_to(ROOT):
+        return "", ""
+    line = linecache.getline(code.co_filename, code.co_firstlineno)
+    place = Path(code.co_filename).relative_to(ROOT).as_posix()
     return f"{place}:{code.co_firstlineno}", line.strip()
 
 
@@ -154,8 +175,10 @@ class WatchedSession(Session):
             WatchedSession.opened.add(id(self))
             opener = caller() or TURN
             files = {frame.f_code.co_filename for frame, _ in traceback.walk_stack(None)}
-            queued = str(ROOT / "dependencies.py") in files  # the classic snippet has no queue
-            turn = self.trace.add("turn", TURN if queued else opener, at=0)
+            read = next((step["ms"] for step in self.trace.steps if step["name"] == "body"), 0)
+            # The classic snippet has no queue: its requests only wait for a thread.
+            queued = str(ROOT / "dependencies.py") in files
+            turn = self.trace.add(*(("turn", TURN) if queued else ("thread", opener)), at=read)
             self.trace.end(turn)
             self.step = self.trace.add("session", opener, open=len(WatchedSession.opened))
 
@@ -177,9 +200,9 @@ def watch(engine: Engine, name: str) -> None:
         if trace:
             if "number" not in record.info:
                 record.info["number"] = next(connections)
-            pool = engine.pool
-            assert isinstance(pool, QueuePool)
-            counts = {"in_use": pool.checkedout(), "size": pool.size()}
+            pool, counts = engine.pool, {}
+            if isinstance(pool, QueuePool):
+                counts = {"in_use": pool.checkedout(), "size": pool.size()}
             record.info["held"] = trace.add(
                 "connection", caller() or CLOSE, pool=name, number=record.info["number"], **counts
             )
@@ -208,10 +231,11 @@ def watch(engine: Engine, name: str) -> None:
     def before(
         connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool
     ) -> None:
-        if trace := current.get():
-            text = repr(parameters)
-            shown = text if len(text) < 1000 else f"{text[:1000]} ..."
-            step = trace.add("sql", caller() or CLOSE, sql=" ".join(sql.split()), parameters=shown)
+        trace = current.get()
+        if trace and len(trace.steps) < MOST:
+            values = shorten(repr(parameters), LONG // 3)
+            line = shorten(" ".join(sql.split()))
+            step = trace.add("sql", caller() or CLOSE, sql=line, parameters=values)
             connection.info["step"] = step
 
     def after(connection: Connection, *_: Any) -> None:
@@ -220,10 +244,12 @@ def watch(engine: Engine, name: str) -> None:
             trace.end(step)
 
     def failed(context: ExceptionContext) -> None:
-        if context.connection is not None and "step" in context.connection.info:
-            step = context.connection.info["step"]
-            step["details"]["error"] = str(context.original_exception).partition("\n")[0]
-            after(context.connection)
+        trace = current.get()
+        if trace and trace.steps:
+            step = trace.steps[-1]
+            if step["name"] in ("sql", "commit"):
+                step["details"]["error"] = first_line(context.original_exception)
+                trace.end(step)
 
     event.listen(engine, "checkout", checkout)
     event.listen(engine, "checkin", checkin)
@@ -251,18 +277,30 @@ class Tracing:
         trace = Trace(scope["method"], f"{path}?{query}" if query else path)
         answer: Step | None = None
 
+        async def receive_and_note() -> Message:
+            message = await receive()
+            complete = message["type"] == "http.request" and not message.get("more_body")
+            if complete and trace.method not in ("GET", "HEAD") and not trace.steps:
+                trace.end(trace.add("body", ("", ""), at=0))
+            return message
+
         async def send_and_note(message: Message) -> None:
             nonlocal answer
             if message["type"] == "http.response.start":
                 trace.status = message["status"]
-                if trace.steps:
+                if any(step["ms"] is not None for step in trace.steps):
                     MutableHeaders(scope=message)["Server-Timing"] = trace.server_timing()
-                answer = trace.add("answer", ANSWERS.get(message["status"]) or defined(scope))
+                asked = any(step["name"] == "sql" for step in trace.steps)
+                answer = trace.add("answer", answered(scope, message["status"], asked))
             await send(message)
 
         token = current.set(trace)
         try:
-            await self.app(scope, receive, send_and_note)
+            await self.app(scope, receive_and_note, send_and_note)
+        except Exception as error:
+            if answer:
+                answer["details"]["error"] = f"{type(error).__name__}: {first_line(error)}"
+            raise
         finally:
             current.reset(token)
             if answer:

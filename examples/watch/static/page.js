@@ -29,38 +29,47 @@ let page = 1;
 let listed = 0; // how often the list was asked for
 let editing = null; // the id of the user in the form, if there is one
 
-async function call(method, path, body) {
+async function call(method, path, body, message = $("message")) {
   try {
     const headers = body ? { "Content-Type": "application/json" } : {};
     const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
     const json = await answer.json();
-    if (answer.ok) return { answer, json };
+    if (answer.ok) {
+      message.textContent = "";
+      return { answer, json };
+    }
     const detail = json.detail;
     const said = Array.isArray(detail)
       ? detail.map((mistake) => `${mistake.loc.at(-1)}: ${mistake.msg}`).join("; ")
       : detail;
-    $("message").textContent = `${answer.status}: ${said}`;
+    message.textContent = `${answer.status}: ${said}`;
   } catch {
-    $("message").textContent = texts.away;
+    message.textContent = texts.away;
   }
   return null;
 }
 
-async function list() {
+// What the page asks for by itself goes to /watch/users, which is not traced.
+async function list(path = "/users") {
   const asked = ++listed;
   const query = new URLSearchParams({ page, page_size: PAGE_SIZE });
   const text = $("search").query.value.trim();
   if (text) query.set("query", text);
-  const result = await call("GET", `/users?${query}`);
+  const result = await call("GET", `${path}?${query}`, null, $("list-message"));
   if (!result || asked !== listed) return; // an answer that comes late is out of date
   const total = Number(result.answer.headers.get("X-Total-Count"));
   const pages = Math.max(1, Math.ceil(total / PAGE_SIZE));
   if (page > pages) {
     page = pages;
-    list();
+    list(path);
     return;
   }
+  const focused = document.activeElement.dataset.key;
   $("rows").replaceChildren(...result.json.map(row));
+  if (focused) {
+    const same = document.querySelector(`[data-key="${focused}"]`);
+    (same ?? $("rows").querySelector("button") ?? $("search").query).focus();
+  }
   $("page").textContent = texts.page(page, pages, total);
   $("previous").disabled = page === 1;
   $("next").disabled = page === pages;
@@ -73,6 +82,8 @@ function row(user) {
   const actions = element("td", "actions");
   const edit = button(texts.edit, () => fill(user));
   const remove = button(texts.remove, () => removeUser(user));
+  edit.dataset.key = `edit ${user.id}`;
+  remove.dataset.key = `remove ${user.id}`;
   edit.setAttribute("aria-label", `${texts.edit}: ${user.name}`);
   remove.setAttribute("aria-label", `${texts.remove}: ${user.name}`);
   actions.append(edit, remove);
@@ -117,37 +128,50 @@ async function removeUser(user) {
   $("message").textContent = texts.done;
 }
 
-let listing; // one list for many changes that come together
-function listSoon() {
-  clearTimeout(listing);
-  listing = setTimeout(list, 200);
+let listing = null; // one list for many changes that come together
+function refreshSoon() {
+  listing ??= setTimeout(() => {
+    listing = null;
+    list("/watch/users");
+  }, 200);
 }
 
 // ---- Lessons
 
-function showLessons() {
-  const items = Object.entries(texts.lesson).map(([name, [title, sentence]]) => {
-    const item = element("li");
-    const result = element("span", "result");
-    result.setAttribute("role", "status");
-    const start = button(title, async () => {
-      start.disabled = true;
-      // On a phone, the requests are further down.
-      if (matchMedia("(max-width: 60rem)").matches) $("requests-title").scrollIntoView();
-      result.textContent = texts.running;
-      try {
-        const answer = await fetch(`/watch/lessons/${name}`, { method: "POST" });
-        result.textContent = `${texts.answers}: ${count(await answer.json())}`;
-      } catch {
-        result.textContent = texts.away;
-      }
-      start.disabled = false;
-    });
-    start.dataset.lesson = name;
-    item.append(start, result, element("p", "", sentence));
-    return item;
-  });
-  $("lessons").replaceChildren(...items);
+const lessons = Object.keys(texts.lesson).map((name) => {
+  const item = element("li");
+  const result = element("span", "result");
+  const sentence = element("p");
+  result.setAttribute("role", "status");
+  const lesson = { name, sentence, result, statuses: null, state: "" };
+  lesson.start = button("", () => learn(lesson));
+  lesson.start.dataset.lesson = name;
+  item.append(lesson.start, result, sentence);
+  $("lessons").append(item);
+  return lesson;
+});
+
+function showLesson(lesson) {
+  [lesson.start.textContent, lesson.sentence.textContent] = texts.lesson[lesson.name];
+  lesson.start.disabled = lesson.state === "running";
+  const answers = lesson.statuses && texts.answers(count(lesson.statuses));
+  lesson.result.textContent = texts[lesson.state] ?? answers ?? "";
+}
+
+async function learn(lesson) {
+  lesson.state = "running";
+  showLesson(lesson);
+  // On a phone, the requests are further down.
+  if (matchMedia("(max-width: 60rem)").matches) $("requests-title").scrollIntoView();
+  try {
+    const answer = await fetch(`/watch/lessons/${lesson.name}`, { method: "POST" });
+    lesson.statuses = await answer.json();
+    lesson.state = "";
+  } catch {
+    lesson.state = "away";
+  }
+  showLesson(lesson);
+  refreshSoon();
 }
 
 function count(statuses) {
@@ -183,7 +207,7 @@ function receive(trace) {
   clock = Math.max(clock, trace.began + trace.now - performance.now());
   $("empty").hidden = true;
   show(request);
-  if (trace.ms !== null && trace.method !== "GET" && trace.status < 400) listSoon();
+  if (trace.ms !== null && trace.method !== "GET" && trace.status < 400) refreshSoon();
 }
 
 function passed(request) {
@@ -193,6 +217,7 @@ function passed(request) {
 
 function show(request) {
   const { trace } = request;
+  const focused = request.item.querySelector("summary") === document.activeElement;
   const details = element("details");
   details.open = request.open;
   details.addEventListener("toggle", () => (request.open = details.open));
@@ -239,6 +264,7 @@ function show(request) {
   if (request.selected !== null) explain(chosen, trace, trace.steps[request.selected]);
   details.append(summary, steps, chosen);
   request.item.replaceChildren(details);
+  if (focused) summary.focus();
 }
 
 function select(request, index) {
@@ -250,31 +276,48 @@ function select(request, index) {
 }
 
 function explain(place, trace, step) {
-  const special = step.name === "answer" && texts.explainStatus[trace.status];
-  const where = element("p", "where");
-  where.append(element("strong", "", step.where), " ", element("code", "", step.code));
-  place.append(element("p", "", special || texts.explain[step.name]), where);
+  place.append(element("p", "", explanation(trace, step)));
+  if (step.where) {
+    const where = element("p", "where");
+    where.append(element("strong", "", step.where), " ", element("code", "", step.code));
+    place.append(where);
+  }
   const { sql, parameters, error } = step.details;
   if (sql) {
     place.append(element("pre", "", sql));
-    place.append(element("p", "", `${texts.values}: ${parameters}`));
+    place.append(element("p", "", texts.values(parameters)));
   }
-  if (error) place.append(element("p", "error", `${texts.error}: ${error}`));
+  if (error) place.append(element("p", "error", texts.error(error)));
+}
+
+function explanation(trace, step) {
+  if (step.name !== "answer") return texts.explain[step.name];
+  const asked = trace.steps.some((each) => each.name === "sql");
+  if (trace.status === 404 && !asked) return texts.explainStatus.nowhere;
+  if (trace.status >= 400) return texts.explainStatus[trace.status] ?? texts.explainStatus.other;
+  const late = trace.steps.some((each) => each.name === "closed" && each.at > step.at);
+  return late ? texts.explain.early : texts.explain.answer;
 }
 
 function stepName(step) {
   if (step.name !== "sql") return texts.steps[step.name];
   const { sql } = step.details;
-  return `${texts.steps.sql}: ${sql.length > 60 ? `${sql.slice(0, 60)} ...` : sql}`;
+  return `${texts.steps.sql} ${sql.length > 60 ? `${sql.slice(0, 60)} ...` : sql}`;
 }
 
 function badges(trace) {
-  const names = new Set(trace.steps.map((step) => step.name));
-  if (names.has("commit")) return ["commit"];
-  if (names.has("rollback")) return ["rollback"];
+  const steps = (name) => trace.steps.filter((step) => step.name === name);
+  if (steps("commit").some((step) => !step.details.error)) return ["commit"];
+  if (steps("rollback").length) return [onlyRead(trace) ? "ended" : "rollback"];
   if (trace.ms === null) return [];
-  if (names.has("sql")) return ["read"];
-  return names.has("session") ? ["none"] : [];
+  if (steps("sql").length) return ["read"];
+  return steps("session").length ? ["none"] : [];
+}
+
+// A transaction that has only read ends with a ROLLBACK, too; nothing is undone by it.
+function onlyRead(trace) {
+  const statements = trace.steps.filter((step) => step.name === "sql");
+  return statements.every(({ details }) => !details.error && /^(SELECT|WITH) /.test(details.sql));
 }
 
 function milliseconds(ms) {
@@ -291,20 +334,25 @@ function readable(path) {
 
 // ---- Bars, drawn to scale
 
-const LANES = { turn: 0, session: 0, connection: 1, begin: 2, sql: 3, commit: 3, rollback: 3, answer: 3 };
+const LANES = { body: 0, turn: 0, thread: 0, session: 0, connection: 1, begin: 2, sql: 3, commit: 3, rollback: 3, answer: 3 };
 
 function draw() {
   const all = [...requests.values()].sort((a, b) => a.trace.began - b.trace.began);
   let group = [];
   let end = -Infinity;
   for (const request of all) {
-    if (request.trace.began > end) {
+    const { began, ms, steps } = request.trace;
+    if (ms === null && !steps.length) {
+      drawGroup([request], began + passed(request)); // its body is still coming, perhaps for ever
+      continue;
+    }
+    if (began > end) {
       drawGroup(group, end);
       group = [];
       end = -Infinity;
     }
     group.push(request);
-    end = Math.max(end, request.trace.began + passed(request));
+    end = Math.max(end, began + passed(request));
   }
   drawGroup(group, end);
 }
@@ -318,45 +366,49 @@ function drawGroup(group, end) {
 
 function drawBars(request, offset, scale) {
   const { trace } = request;
-  const total = passed(request);
-  const bars = trace.steps.flatMap((step, index) => {
-    if (!(step.name in LANES)) return [];
-    let ms = step.ms ?? (trace.ms === null ? total - step.at : 0);
-    if (step.name === "begin") {
-      const last = trace.steps.find(
-        (other) => other.at >= step.at && ["commit", "rollback"].includes(other.name),
-      );
-      ms = (last ? last.at + (last.ms ?? 0) : total) - step.at;
-    }
-    const bar = element("span", "bar");
-    bar.dataset.name = step.name;
-    bar.dataset.lane = LANES[step.name];
-    if (step.details.error) bar.dataset.error = "";
+  trace.steps.forEach((step, index) => {
+    if (!(step.name in LANES)) return;
+    const bar = request.bars.querySelector(`[data-step="${index}"]`) ?? newBar(request, index);
+    const ms = duration(request, step);
     bar.style.left = `${(offset + step.at) * scale}%`;
     bar.style.width = `${ms * scale}%`;
     bar.title = `${stepName(step)}, ${milliseconds(ms)}`;
-    bar.addEventListener("click", (event) => {
-      event.preventDefault(); // the summary would close what the click opens
-      select(request, index);
-    });
-    return [bar];
   });
-  if (trace.ms === null && !trace.steps.length) {
-    const bar = element("span", "bar");
-    bar.dataset.name = "turn";
-    bar.dataset.lane = 0;
-    bar.style.left = `${offset * scale}%`;
-    bar.style.width = `${total * scale}%`;
-    bars.push(bar);
-  }
-  request.bars.replaceChildren(...bars);
+}
+
+function newBar(request, index) {
+  const step = request.trace.steps[index];
+  const bar = element("span", "bar");
+  bar.dataset.step = index;
+  bar.dataset.name = step.name;
+  bar.dataset.lane = LANES[step.name];
+  if (step.details.error) bar.dataset.error = "";
+  if (step.name === "rollback" && onlyRead(request.trace)) bar.dataset.harmless = "";
+  bar.addEventListener("click", (event) => {
+    event.preventDefault(); // the summary would close what the click opens
+    select(request, index);
+  });
+  request.bars.append(bar);
+  return bar;
+}
+
+function duration(request, step) {
+  const { trace } = request;
+  if (step.name !== "begin") return step.ms ?? (trace.ms === null ? passed(request) - step.at : 0);
+  const last = trace.steps.find(
+    (other) => other.at >= step.at && ["commit", "rollback"].includes(other.name),
+  );
+  return (last ? last.at + (last.ms ?? 0) : passed(request)) - step.at;
 }
 
 function showNow() {
   const going = [...requests.values()].filter(({ trace }) => trace.ms === null);
   const having = (name) =>
     going.filter(({ trace }) => trace.steps.some((step) => step.name === name && step.ms === null));
-  const waiting = going.filter(({ trace }) => !trace.steps.length);
+  const waiting = going.filter(
+    ({ trace: { method, steps } }) =>
+      steps.every((step) => step.name === "body") && (steps.length || method === "GET"),
+  );
   const numbers = [going, waiting, having("session"), having("connection")].map((all) => all.length);
   $("now").textContent = texts.now(...numbers);
 }
@@ -391,7 +443,7 @@ function speak(chosen) {
   });
   $("legend").replaceChildren(...entries);
   label();
-  showLessons();
+  lessons.forEach(showLesson);
   requests.forEach(show);
   changed = true;
 }
@@ -403,10 +455,12 @@ for (const choice of document.querySelectorAll("[data-language]")) {
     list();
   });
 }
+let typing;
 $("search").addEventListener("submit", (event) => event.preventDefault());
 $("search").addEventListener("input", () => {
   page = 1;
-  listSoon();
+  clearTimeout(typing);
+  typing = setTimeout(list, 200);
 });
 $("previous").addEventListener("click", () => {
   page -= 1;
@@ -421,8 +475,26 @@ $("cancel").addEventListener("click", () => fill(null));
 
 speak(language);
 fill(null);
-list();
-new EventSource("/watch/events").addEventListener("message", (event) => {
+list("/watch/users");
+
+const source = new EventSource("/watch/events");
+let process = null;
+source.addEventListener("process", ({ data }) => {
+  if (process !== null && process !== data) {
+    // The server was started anew, and nobody will tell how these ended.
+    for (const [key, { trace, item }] of requests) {
+      if (trace.ms !== null) continue;
+      item.remove();
+      requests.delete(key);
+    }
+  }
+  process = data;
+  if ($("message").textContent === texts.away) $("message").textContent = "";
+  changed = true;
+  refreshSoon();
+});
+source.addEventListener("message", (event) => {
   receive(JSON.parse(event.data));
   changed = true;
 });
+source.addEventListener("error", () => ($("now").textContent = texts.away));

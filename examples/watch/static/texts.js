@@ -27,25 +27,27 @@ export const TEXTS = {
     away: "The server does not answer",
     lessons: "Lessons",
     running: "running ...",
-    answers: "Answers",
+    answers: (counts) => `Answers: ${counts}`,
     requests: "Requests",
     requestsIntro:
       "The newest first, the last 200. Bars are drawn to scale; requests that ran at the same time " +
       "share one scale. Open a request, or click on a bar.",
     empty: "No request yet.",
     now: (requests, waiting, sessions, connections) =>
-      `Now: ${requests} requests; ${waiting} wait for their turn, ${sessions} have a session, ` +
-      `${connections} have a connection`,
-    connection: (pool, number, used, size) => `connection ${pool} ${number}, ${used} of ${size} in use`,
+      `Now: requests ${requests}, waiting for their turn ${waiting}, with a session ${sessions}, ` +
+      `with a connection ${connections}`,
+    connection: (pool, number, used, size) =>
+      `connection ${pool} ${number}` + (size ? `, ${used} of ${size} in use` : ""),
     goesOn: "goes on",
     badges: {
       commit: "COMMIT",
       rollback: "ROLLBACK",
+      ended: "only reads, ends with ROLLBACK",
       read: "only reads: no BEGIN",
       none: "no connection taken",
     },
-    values: "values",
-    error: "error",
+    values: (values) => `values: ${values}`,
+    error: (error) => `error: ${error}`,
     legend: {
       turn: "waits for its turn",
       session: "session",
@@ -57,11 +59,13 @@ export const TEXTS = {
       answer: "answer",
     },
     steps: {
+      body: "The request arrives",
       turn: "The request waits for its turn",
+      thread: "The request waits for a thread",
       session: "A session is opened",
-      connection: "It takes a connection from the pool",
+      connection: "The session takes a connection from the pool",
       begin: "BEGIN",
-      sql: "A statement",
+      sql: "A statement:",
       commit: "COMMIT",
       rollback: "ROLLBACK",
       returned: "The connection goes back to the pool",
@@ -69,6 +73,12 @@ export const TEXTS = {
       answer: "The answer is sent",
     },
     explain: {
+      body:
+        "The server reads the request with its body, which may come slowly. There is no session " +
+        "yet, so nobody has to wait for that.",
+      thread:
+        "There is no queue here: each request gets a session as soon as a thread is free. FastAPI " +
+        "has a fixed number of threads, and all requests share them.",
       turn:
         "No more requests have a session at the same time than there are connections; the others " +
         "wait here, and take no thread while they wait. Without this queue, some would hold a " +
@@ -94,28 +104,36 @@ export const TEXTS = {
       returned:
         "The connection is free again, for whoever asks next. It stays open.",
       closed:
-        "The session forgets its objects and cannot be used any more. The next request gets a new " +
-        "one.",
+        "The session lets go of its objects and of its connection. The next request gets a new " +
+        "session.",
       answer:
         "The answer goes to the client. In this app the session has ended before that, so a client " +
         "that reads slowly keeps no connection.",
+      early:
+        "The answer goes to the client while the session is still open. It is closed only after " +
+        "that, so a client that reads slowly keeps a connection.",
     },
     explainStatus: {
       404: "What was asked for is not there. To find that out, the database had to be asked.",
+      nowhere: "There is nothing at this address. The database was not asked.",
       409:
         "The database has refused the statement, because the value is taken. The transaction was " +
         "rolled back, so nothing has changed.",
+      413: "The body is longer than the app allows. It has not been read to its end.",
       422:
-        "The input cannot be used, and the database was not asked. The session was handed back " +
-        "without ever taking a connection.",
-      500: "The code has failed. The server's log says where.",
-      503: "The database was away or had no time. The header Retry-After says when to try again.",
+        "The input cannot be used, so the database was not asked. A session that was already open " +
+        "was closed without ever taking a connection.",
+      500: "The code has raised an exception that nobody had planned for. Here is what it says.",
+      503:
+        "The database could not be reached or was too busy. The header Retry-After says when to " +
+        "try again.",
+      other: "The request cannot be answered as it is. Nothing has changed.",
     },
     lesson: {
       many: [
         "20 requests at once",
-        "Each takes 0.3 s. Look for the grey bars: ten have a session, one for each connection of " +
-          "the pool; the other ten wait for their turn.",
+        "Each takes 0.3 s. Look for the grey bars: as many have a session as the pool has " +
+          "connections, mostly ten; the others wait for their turn.",
       ],
       forget: [
         "Forget to commit",
@@ -124,8 +142,8 @@ export const TEXTS = {
       ],
       "n-plus-1": [
         "N+1 statements",
-        "Both read users and their posts. Count the statements: /lesson/naive needs one for each " +
-          "user, /lesson/eager two in all.",
+        "Both read users and their posts. Count the statements: /lesson/naive needs one for the " +
+          "list and one more for each user, /lesson/eager two in all.",
       ],
       "same-email": [
         "The same email, twice",
@@ -165,26 +183,28 @@ export const TEXTS = {
     done: "C'est fait",
     away: "Le serveur ne répond pas",
     lessons: "Leçons",
-    running: "en cours...",
-    answers: "Réponses",
+    running: "en cours…",
+    answers: (counts) => `Réponses\u00a0: ${counts}`,
     requests: "Requêtes",
     requestsIntro:
       "Les plus récentes d'abord, les 200 dernières. Les barres sont à l'échelle\u00a0; les requêtes " +
       "simultanées partagent la même échelle. Ouvrez une requête ou cliquez sur une barre.",
     empty: "Aucune requête pour l'instant.",
     now: (requests, waiting, sessions, connections) =>
-      `En ce moment\u00a0: requêtes\u00a0: ${requests}, dont en attente\u00a0: ${waiting}, avec une session\u00a0: ` +
-      `${sessions}, avec une connexion\u00a0: ${connections}`,
-    connection: (pool, number, used, size) => `connexion ${pool} ${number}, ${used} sur ${size} prises`,
+      `En ce moment, requêtes ${requests}, en attente ${waiting}, avec une session ${sessions}, ` +
+      `avec une connexion ${connections}`,
+    connection: (pool, number, used, size) =>
+      `connexion ${pool} ${number}` + (size ? `, ${used} prise${used > 1 ? "s" : ""} sur ${size}` : ""),
     goesOn: "en cours",
     badges: {
       commit: "COMMIT",
       rollback: "ROLLBACK",
+      ended: "lecture, finit par ROLLBACK",
       read: "lecture\u00a0: pas de BEGIN",
       none: "aucune connexion prise",
     },
-    values: "valeurs",
-    error: "erreur",
+    values: (values) => `valeurs\u00a0: ${values}`,
+    error: (error) => `erreur\u00a0: ${error}`,
     legend: {
       turn: "attend son tour",
       session: "session",
@@ -196,11 +216,13 @@ export const TEXTS = {
       answer: "réponse",
     },
     steps: {
+      body: "La requête arrive",
       turn: "La requête attend son tour",
+      thread: "La requête attend un thread",
       session: "Une session s'ouvre",
-      connection: "Elle prend une connexion dans le pool",
+      connection: "La session prend une connexion dans le pool",
       begin: "BEGIN",
-      sql: "Une instruction SQL",
+      sql: "Une instruction SQL\u00a0:",
       commit: "COMMIT",
       rollback: "ROLLBACK",
       returned: "La connexion retourne dans le pool",
@@ -208,8 +230,14 @@ export const TEXTS = {
       answer: "La réponse part",
     },
     explain: {
+      body:
+        "Le serveur lit la requête et son contenu, qui peut arriver lentement. Aucune session n'est " +
+        "encore ouverte\u00a0: personne n'a donc à attendre.",
+      thread:
+        "Ici, pas de file d'attente\u00a0: chaque requête reçoit une session dès qu'un thread est libre. " +
+        "FastAPI dispose d'un nombre fixe de threads, que toutes les requêtes se partagent.",
       turn:
-        "Il n'y a jamais plus de requêtes avec une session que de connexions\u00a0; les autres attendent " +
+        "Il n'y a jamais plus de sessions ouvertes que de connexions\u00a0; les autres requêtes attendent " +
         "ici, sans occuper de thread. Sans cette file, certaines garderaient une connexion en " +
         "attendant un thread, pendant que d'autres garderaient les threads en attendant une connexion.",
       session:
@@ -233,28 +261,35 @@ export const TEXTS = {
       returned:
         "La connexion est libre, pour la prochaine session qui en demande une. Elle reste ouverte.",
       closed:
-        "La session oublie ses objets et ne peut plus servir. La requête suivante en recevra une " +
-        "nouvelle.",
+        "La session abandonne ses objets et sa connexion. La requête suivante recevra une nouvelle " +
+        "session.",
       answer:
         "La réponse part vers le client. Dans cette application, la session est déjà terminée\u00a0: un " +
         "client qui lit lentement ne retient pas de connexion.",
+      early:
+        "La réponse part vers le client alors que la session est encore ouverte. Elle ne se ferme " +
+        "qu'ensuite\u00a0: un client qui lit lentement retient une connexion.",
     },
     explainStatus: {
       404: "Ce qui est demandé n'existe pas. Pour le savoir, il a fallu interroger la base.",
+      nowhere: "Il n'y a rien à cette adresse. La base n'a pas été interrogée.",
       409:
         "La base a refusé l'instruction, car la valeur est déjà prise. La transaction a été " +
         "annulée\u00a0: rien n'a changé.",
+      413: "Le contenu est plus long que l'application ne l'accepte. Il n'a pas été lu jusqu'au bout.",
       422:
-        "Les données reçues sont inutilisables, et la base n'a pas été interrogée. La session a été " +
-        "rendue sans avoir jamais pris de connexion.",
-      500: "Le code a échoué. Le journal du serveur dit où.",
-      503: "La base était absente ou occupée. L'en-tête Retry-After dit quand réessayer.",
+        "Les données reçues sont inutilisables\u00a0: la base n'a pas été interrogée. Une session déjà " +
+        "ouverte a été fermée sans avoir jamais pris de connexion.",
+      500: "Le code a levé une exception que personne n'avait prévue. Voici ce qu'elle dit.",
+      503:
+        "La base était injoignable ou surchargée. L'en-tête Retry-After dit quand réessayer.",
+      other: "On ne peut pas répondre à cette requête telle qu'elle est. Rien n'a changé.",
     },
     lesson: {
       many: [
         "20 requêtes à la fois",
-        "Chacune dure 0,3 s. Regardez les barres grises\u00a0: dix requêtes ont une session, une par " +
-          "connexion du pool\u00a0; les dix autres attendent leur tour.",
+        "Chacune dure 0,3 s. Regardez les barres grises\u00a0: autant de requêtes ont une session que le " +
+          "pool a de connexions, en général dix\u00a0; les autres attendent leur tour.",
       ],
       forget: [
         "Oublier le commit",
@@ -264,11 +299,12 @@ export const TEXTS = {
       "n-plus-1": [
         "N+1 instructions",
         "Les deux lisent des utilisateurs et leurs articles. Comptez les instructions\u00a0: " +
-          "/lesson/naive en fait une par utilisateur, /lesson/eager deux en tout.",
+          "/lesson/naive en fait une pour la liste, puis une par utilisateur, /lesson/eager deux en " +
+          "tout.",
       ],
       "same-email": [
         "Le même e-mail, deux fois",
-        "Deux clients inscrivent le même e-mail en même temps. L'un reçoit 201 et un COMMIT, " +
+        "Deux clients s'inscrivent en même temps avec la même adresse. L'un reçoit 201 et un COMMIT, " +
           "l'autre 409 et un ROLLBACK\u00a0: c'est la base qui tranche, pas une vérification préalable.",
       ],
       classic: [
