@@ -1,0 +1,32 @@
+"""Whoever types what the tutorial says sees what it says, in both languages."""
+
+import re
+from pathlib import Path
+
+from tests.server import ROOT
+from tests.tutorial import PAGE, STEPS, Pupil, blocks, errors, files, steps
+
+
+def test_step_by_step(tmp_path: Path) -> None:
+    """Each step works, and docs/steps has the folder as it is after it."""
+    pupil = Pupil(tmp_path)
+    for number, step in steps(PAGE.read_text()).items():
+        pupil.follow(step)
+        kept = files(STEPS / f"{number:02}")
+        assert files(pupil.folder) == kept, "after a change: python -m tests.tutorial"
+    for section in errors(PAGE.read_text()):
+        pupil.follow(section)
+
+
+def test_both_languages_have_the_same_code() -> None:
+    french = PAGE.with_name("tutoriel.md").read_text()
+    assert blocks(french) == blocks(PAGE.read_text())
+    assert steps(french).keys() == steps(PAGE.read_text()).keys()
+
+
+def test_what_is_to_be_installed() -> None:
+    """The packages are those of the app, in the versions that it needs."""
+    (packages,) = re.findall(r"^pip install (.*)$", PAGE.read_text(), re.MULTILINE)
+    required = (ROOT / "requirements.txt").read_text().replace("[asyncio]", "").splitlines()
+    for package in packages.replace("'", "").split():
+        assert any(line == package or line.startswith(f"{package}>=") for line in required)
