@@ -81,5 +81,5 @@ class Reader:
         output = output.replace(f"{self.folder}/", "")
         output = re.sub(r"INFO: +(Started server|Waiting for).*\n", "", output)
         output = re.sub(r"(Database: |cannot use )[^\s,:]+:\S*?(?=:? |\n)", r"\1URL", output)
-        output = re.sub(r"\b[0-9a-f]{12}\b", "REVISION", output)
+        output = re.sub(r"(?<![^\W_])[0-9a-f]{12}(?![^\W_])", "REVISION", output)
         return re.sub(r"\d{4}-\d\d-\d\d_", "DATE_", output)

@@ -25,11 +25,7 @@ def reader(tmp_path: Path, url: str) -> Reader:
     return Reader(tmp_path / "app", url)
 
 
-def test_add_a_column(reader: Reader) -> None:
-    reader.follow(ADD)
-
-
-def test_rename_a_column_without_stopping(reader: Reader, tmp_path: Path) -> None:
+def test_add_a_column_and_rename_it_without_stopping(reader: Reader, tmp_path: Path) -> None:
     """The code before and the code after each step answer on the same tables, side by side."""
     reader.follow(ADD)
     _, *steps = re.split(r"^(?=\*\*\d\.)", RENAME, flags=re.MULTILINE)

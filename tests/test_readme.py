@@ -30,3 +30,28 @@ def test_curl_prints_what_the_readme_says(tmp_path: Path) -> None:
         for command, output in re.findall(r"^\$ (.*)\n(.*)", console[1], re.MULTILINE):
             command = command.replace("localhost:8000", server.address)
             assert subprocess.check_output(command, shell=True, text=True) == output
+
+
+def test_the_french_one_has_the_same_code() -> None:
+    french = (ROOT / "README.fr.md").read_text()
+    blocks, shown = (re.findall(r"^```.*?^```$", t, re.DOTALL | re.M) for t in (README, french))
+    assert shown == blocks[: len(shown)]
+    rows, shown_rows = (re.findall(r"^\| (`.*?`) \|", t, re.M) for t in (README, french))
+    assert shown_rows == rows[: len(shown_rows)]
+
+
+def test_links_lead_somewhere() -> None:
+    """In all documents: files, and headings in them."""
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#\s]*(?:#[^)\s]*)?)\)", page.read_text()):
+            file, _, heading = link.partition("#")
+            if file.startswith("http"):
+                continue
+            target = page.parent / file if file else page
+            assert target.exists(), f"{page.name}: {link}"
+            if heading:
+                titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                slugs = [
+                    re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
+                ]
+                assert heading in slugs, f"{page.name}: {link}"

@@ -209,8 +209,8 @@ def test_a_conflict_rolls_back(browser: Browser, server: Server) -> None:
         expect(entry.locator(".chosen")).to_contain_text("ada@example.com")
 
 
-def test_bad_input_takes_no_connection(browser: Browser, server: Server) -> None:
-    with Window(browser, server) as page:
+def test_bad_input_takes_no_connection(browser: Browser, only_sqlite: Server) -> None:
+    with Window(browser, only_sqlite) as page:
         fill(page, "", "nobody")
         expect(page.locator("#message")).to_contain_text("422: name: ")
         entry = request(page, "POST", "422")
@@ -239,9 +239,9 @@ def test_a_step_names_its_line(browser: Browser, only_sqlite: Server) -> None:
         expect(entry.locator(".where")).to_contain_text("db.commit()")
 
 
-def test_requests_of_others(browser: Browser, server: Server) -> None:
-    with Window(browser, server) as page:
-        server.client.post("/user", json=ADA)
+def test_requests_of_others(browser: Browser, only_sqlite: Server) -> None:
+    with Window(browser, only_sqlite) as page:
+        only_sqlite.client.post("/user", json=ADA)
         expect(request(page, "POST", "/user")).to_contain_text("COMMIT")
         expect(page.locator("#rows tr")).to_have_count(1)
 
@@ -287,8 +287,8 @@ def test_what_a_trace_holds(server: Server) -> None:
     assert sql["details"]["sql"].startswith("INSERT INTO")
 
 
-def test_server_timing(server: Server) -> None:
-    header = server.client.post("/user", json=ADA).headers["Server-Timing"]
+def test_server_timing(only_sqlite: Server) -> None:
+    header = only_sqlite.client.post("/user", json=ADA).headers["Server-Timing"]
     metrics = [
         re.fullmatch(r'([a-z]+)\d+;dur=(\d+\.\d\d);desc="[\w./:]*"', each)
         for each in header.split(", ")
@@ -306,10 +306,10 @@ def test_headers_and_traces_have_a_limit(only_sqlite: Server) -> None:
     assert max(len(json.dumps(trace)) for trace in traces(only_sqlite, "/users")) < 300_000
 
 
-def test_health(server: Server) -> None:
-    server.client.get("/health")
-    server.client.get("/openapi.json?last")
-    (trace,) = traces(server, "/health")
+def test_health(only_sqlite: Server) -> None:
+    only_sqlite.client.get("/health")
+    only_sqlite.client.get("/openapi.json?last")
+    (trace,) = traces(only_sqlite, "/health")
     assert "sql" in steps(trace)
 
 
@@ -424,15 +424,15 @@ def test_twenty_at_once(browser: Browser, server: Server) -> None:
     assert max(opened) == 10
 
 
-def test_a_forgotten_commit(browser: Browser, server: Server) -> None:
-    with Window(browser, server) as page:
+def test_a_forgotten_commit(browser: Browser, only_sqlite: Server) -> None:
+    with Window(browser, only_sqlite) as page:
         expect(learn(page, "forget")).to_have_text("Answers: 2 × 200")
         expect(request(page, "POST", "/lesson/forget")).to_contain_text("ROLLBACK")
-    assert server.client.get("/users").json() == []
+    assert only_sqlite.client.get("/users").json() == []
 
 
-def test_n_plus_1(browser: Browser, server: Server) -> None:
-    with Window(browser, server) as page:
+def test_n_plus_1(browser: Browser, only_sqlite: Server) -> None:
+    with Window(browser, only_sqlite) as page:
         expect(learn(page, "n-plus-1")).to_have_text("Answers: 2 × 200")
         for path, statements in (("/lesson/naive", 4), ("/lesson/eager", 2)):
             expect(request(page, "GET", path).locator(".bar[data-name=sql]")).to_have_count(

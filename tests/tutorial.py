@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.server import ROOT, Server, copy_app
+from tests.test_examples import running_postgres
 
 PAGE = ROOT / "docs" / "tutorial.md"
 HERE = "localhost:8000"
@@ -51,24 +53,33 @@ class Pupil:
 
     def follow(self, step: str) -> None:
         """Write and change the files, run the commands, and compare what they print."""
-        talk = ""  # in Python, where names stay until the step ends
+        talk = where = ""  # in Python, where names stay until the step ends
+        self.ended = ExitStack()
+        self.server: Server | None = None
         for kind, file, block in blocks(step):
             if kind == "python" and file.endswith(" +"):
                 path = self.folder / file.removesuffix(" +")
                 path.write_text(f"{path.read_text()}\n\n{block}")
-            elif kind == "python":
+            elif kind == "python" and file:
                 (self.folder / file).write_text(block)
+            elif kind == "python":  # shown, not typed
+                assert any(block in path.read_text() for path in ROOT.glob("*.py")), block
             elif kind == "diff":
                 change(self.folder, block)
             elif kind == "pycon":
                 talk += f"{block}\n"
+                where = file
+            elif kind == "console" and file in ("postgresql", "stopped"):
+                self.run_on_postgresql(block, file == "postgresql")
             elif kind == "console":
                 self.run(block, self.repository if file == "repository" else self.folder)
         if talk:
-            (self.folder / "talk.txt").write_text(talk)
-            done = self.shell("python -m doctest -o ELLIPSIS talk.txt", self.folder)
+            folder = self.repository if where == "repository" else self.folder
+            (folder / "talk.txt").write_text(talk)
+            done = self.shell("python -m doctest -o ELLIPSIS talk.txt", folder)
             assert done == "", done
-            (self.folder / "talk.txt").unlink()
+            (folder / "talk.txt").unlink()
+        self.ended.close()
 
     def run(self, console: str, folder: Path) -> None:
         """Run each command; `localhost:8000` is a server of the folder as it is now."""
@@ -85,6 +96,20 @@ class Pupil:
             self.compare(console, folder)
             for path in scripts:
                 path.write_text(code[path])
+
+    def run_on_postgresql(self, console: str, running: bool) -> None:
+        """Run each command; one server lives on while PostgreSQL is stopped and started again."""
+        if running:
+            data = self.repository / "postgresql-data"
+            self.postgresql, url = self.ended.enter_context(running_postgres(data))
+            self.ended.callback(self.postgresql.terminate)
+            if self.server is None:
+                self.server = self.ended.enter_context(Server(url, folder=self.repository))
+        else:
+            self.postgresql.terminate()
+            self.postgresql.wait()
+        assert self.server
+        self.compare(console.replace(HERE, self.server.address), self.repository)
 
     def compare(self, console: str, folder: Path) -> None:
         """Compare what each command prints with the lines below it; `...` stands for any lines."""

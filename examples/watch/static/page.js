@@ -410,7 +410,7 @@ function showNow() {
       steps.every((step) => step.name === "body") && (steps.length || method === "GET"),
   );
   const numbers = [going, waiting, having("session"), having("connection")].map((all) => all.length);
-  $("now").textContent = texts.now(...numbers);
+  $("now").textContent = alive ? texts.now(...numbers) : texts.away;
 }
 
 let changed = true;
@@ -479,6 +479,7 @@ list("/watch/users");
 
 const source = new EventSource("/watch/events");
 let process = null;
+let alive = true;
 source.addEventListener("process", ({ data }) => {
   if (process !== null && process !== data) {
     // The server was started anew, and nobody will tell how these ended.
@@ -489,6 +490,7 @@ source.addEventListener("process", ({ data }) => {
     }
   }
   process = data;
+  alive = true;
   if ($("message").textContent === texts.away) $("message").textContent = "";
   changed = true;
   refreshSoon();
@@ -497,4 +499,7 @@ source.addEventListener("message", (event) => {
   receive(JSON.parse(event.data));
   changed = true;
 });
-source.addEventListener("error", () => ($("now").textContent = texts.away));
+source.addEventListener("error", () => {
+  alive = false;
+  changed = true;
+});
