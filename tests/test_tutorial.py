@@ -1,9 +1,12 @@
 """Whoever types what the tutorial says sees what it says, in both languages."""
 
 import re
+import shutil
 from pathlib import Path
 
-from tests.server import ROOT
+from settings import check_url
+from tests.server import ROOT, Server
+from tests.test_examples import running_postgres
 from tests.tutorial import PAGE, STEPS, TYPED, Pupil, blocks, errors, files, steps
 
 
@@ -30,3 +33,15 @@ def test_what_is_to_be_installed() -> None:
     required = (ROOT / "requirements.txt").read_text().replace("[asyncio]", "").splitlines()
     for package in packages.replace("'", "").split():
         assert any(line == package or line.startswith(f"{package}>=") for line in required)
+
+
+def test_what_was_typed_with_the_database_switched_off(tmp_path: Path) -> None:
+    shutil.copytree(STEPS / f"{TYPED:02}", tmp_path / "lesson")
+    code = tmp_path / "lesson" / "database.py"
+    with running_postgres(tmp_path / "data") as (process, url):
+        code.write_text(code.read_text().replace("sqlite:///./app.db", check_url(url)))
+        with Server(url, folder=tmp_path / "lesson") as server:
+            assert server.client.get("/users").json() == []
+            process.terminate()
+            process.wait()
+            assert server.client.get("/users").status_code == 500
