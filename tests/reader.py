@@ -21,7 +21,7 @@ class Reader:
         """Make the changes, run the commands, and compare what they print."""
         for kind, block in re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL):
             if kind == "diff":
-                self.change(block)
+                change(self.folder, block)
             elif kind == "python":
                 self.compare_or_write(block)
             elif "curl" in block:
@@ -29,16 +29,6 @@ class Reader:
                     self.run(block.replace("localhost:8000", server.address))
             else:
                 self.run(block)
-
-    def change(self, diff: str) -> None:
-        """Apply a diff to the one file that it fits."""
-        lines = [line or " " for line in diff.splitlines()]
-        before = "\n".join(line[1:] for line in lines if line[0] != "+")
-        after = "\n".join(line[1:] for line in lines if line[0] != "-")
-        (path,) = (path for path in self.folder.glob("*.py") if before in path.read_text())
-        code = path.read_text()
-        assert code.count(before) == 1
-        path.write_text(code.replace(before, after))
 
     def newest_migration(self) -> Path:
         """Return the file that was written last."""
@@ -83,3 +73,14 @@ class Reader:
         output = re.sub(r"(Database: |cannot use )[^\s,:]+:\S*?(?=:? |\n)", r"\1URL", output)
         output = re.sub(r"(?<![^\W_])[0-9a-f]{12}(?![^\W_])", "REVISION", output)
         return re.sub(r"\d{4}-\d\d-\d\d_", "DATE_", output)
+
+
+def change(folder: Path, diff: str) -> None:
+    """Apply a diff to the one file of a folder that it fits."""
+    lines = [line or " " for line in diff.splitlines()]
+    before = "\n".join(line[1:] for line in lines if line[0] != "+")
+    after = "\n".join(line[1:] for line in lines if line[0] != "-")
+    (path,) = (path for path in folder.glob("*.py") if before in path.read_text())
+    code = path.read_text()
+    assert code.count(before) == 1
+    path.write_text(code.replace(before, after))

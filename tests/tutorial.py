@@ -9,6 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.reader import change
 from tests.server import ROOT, Server, copy_app
 from tests.test_examples import running_postgres
 
@@ -132,17 +133,6 @@ class Pupil:
             timeout=60,
         )
         return done.stdout
-
-
-def change(folder: Path, diff: str) -> None:
-    """Apply a diff to the one file of a folder that it fits."""
-    lines = [line or " " for line in diff.splitlines()]
-    before = "\n".join(line[1:] for line in lines if line[0] != "+")
-    after = "\n".join(line[1:] for line in lines if line[0] != "-")
-    (path,) = (path for path in folder.glob("*.py") if before in path.read_text())
-    code = path.read_text()
-    assert code.count(before) == 1
-    path.write_text(code.replace(before, after))
 
 
 def files(folder: Path) -> dict[str, str]:
