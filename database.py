@@ -1,191 +1,23 @@
-"""The database: its engines, its sessions and its tables.
+"""The database: its engine, its sessions and its tables. What makes them hold is in core/."""
 
-Nothing here knows what is stored (models.py) or who asks for it (dependencies.py).
-"""
-
-import sqlite3
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated
 
-import psycopg
-from sqlalchemy import (
-    URL,
-    AsyncAdaptedQueuePool,
-    Engine,
-    MetaData,
-    NullPool,
-    QueuePool,
-    create_engine,
-    event,
-    make_url,
-)
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import (
-    DisconnectionError,
-    InvalidRequestError,
-    SQLAlchemyError,
-)
+from fastapi import Depends
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
-from settings import settings
+from core import tables
+from core.engines import explain, new_engine
+from core.sessions import in_turn
+from core.settings import settings
 
-READ_ONLY = "A session for reading (ReadDep) cannot write: take a SessionDep"
-POOL_SIZE = 10  # connections, in each of the two pools of a process
-
-# How long we wait for PostgreSQL, in seconds (tcp_user_timeout: milliseconds). Without these
-# limits, whoever is connected to a server that has vanished waits for a quarter of an hour:
-# https://www.postgresql.org/docs/current/libpq-connect.html
-POSTGRESQL_LIMITS = {
-    "connect_timeout": 5,
-    "tcp_user_timeout": 5000,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-}
-
-
-# ---- Events of the engines: https://docs.sqlalchemy.org/en/21/core/events.html
-
-
-@event.listens_for(Engine, "connect")
-def prepare_sqlite(connection: Any, record: Any) -> None:
-    """Give each new connection to SQLite what PostgreSQL has from the start."""
-    if not hasattr(connection, "create_function"):
-        return  # not SQLite
-    connection.cursor().execute("PRAGMA foreign_keys = ON")
-    # SQLite's own lower() knows only A to Z; a search for "éric" has to find "Éric".
-    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
-
-
-def use_wal(connection: Any, record: Any) -> None:
-    """Let readers and the writer of an SQLite file not block each other."""
-    if hasattr(connection, "create_function"):
-        connection.cursor().execute("PRAGMA journal_mode = WAL")
-
-
-@event.listens_for(Engine, "checkout")
-def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
-    """Replace a pooled connection that the PostgreSQL server has closed in the meantime.
-
-    The last message of the server is here already, unread. To read it takes no round trip, unlike
-    `pool_pre_ping`.
-    """
-    if isinstance(record.driver_connection, psycopg.BaseConnection):
-        try:
-            record.driver_connection.pgconn.consume_input()  # reads the server's last message
-            record.driver_connection.pgconn.consume_input()  # then finds the end: an error
-        except psycopg.OperationalError as error:
-            raise DisconnectionError from error
-
-
-def notice_outdated_connection(context: ExceptionContext) -> None:
-    """Throw a connection away that cannot be used any more, so that the next one can.
-
-    Its server may have become a standby, or its file was read-only when it was opened: it cannot
-    write. Or a migration has changed a table, and a statement was prepared for the old one.
-    """
-    error = context.original_exception
-    on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
-    if on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        if context.dialect.skip_autocommit_rollback:  # an engine for reading
-            raise InvalidRequestError(READ_ONLY)
-        context.is_disconnect = True
-    elif isinstance(error, psycopg.errors.FeatureNotSupported) and "cached plan" in str(error):
-        context.is_disconnect = True
-
-
-@event.listens_for(Engine, "handle_error")
-def keep_rows_out_of_logs(context: ExceptionContext) -> None:
-    """Keep only the first line of an error: in the others, PostgreSQL quotes what was written."""
-    if isinstance(context.original_exception, psycopg.Error) and not settings.debug:
-        for error in (context.original_exception, context.sqlalchemy_exception):
-            if error is not None and error.args:
-                error.args = (str(error.args[0]).partition("\n")[0],)
-
-
-# ---- Engines and sessions
-
-
-def engine_options(url: str | URL) -> dict[str, Any]:
-    """Return what `create_engine` takes beside `url`: a pool that fits, and limits.
-
-    A limit in the URL itself, like `?connect_timeout=2`, stands.
-    """
-    database = make_url(url)
-    postgresql = database.get_backend_name() == "postgresql"
-    options = {
-        "echo": settings.debug,
-        "hide_parameters": not settings.debug,  # what users typed is not written to the log
-        "pool_size": POOL_SIZE,
-        "pool_timeout": 10,  # seconds
-        "max_overflow": 0,
-    }
-    if in_memory(database):
-        # Such a database is gone with its connection. All sessions use a single one, in turn.
-        pool = AsyncAdaptedQueuePool if database.get_dialect().is_async else QueuePool
-        same = {"connect_args": {"check_same_thread": False}}
-        return options | same | {"poolclass": pool, "pool_size": 1}
-    limits = POSTGRESQL_LIMITS if postgresql else {"timeout": 30}
-    arguments: dict[str, object] = {k: v for k, v in limits.items() if k not in database.query}
-    if postgresql:
-        # Better an error than a request that waits for ever. The last of equal options counts.
-        own = database.query.get("options", "")
-        arguments["options"] = f"-c statement_timeout=30s -c lock_timeout=5s {own}"
-    return options | {"connect_args": arguments}
-
-
-def in_memory(url: URL) -> bool:
-    """Tell whether the database at `url` is an SQLite database without a file."""
-    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
-
-
-def new_engine(url: str | URL, **more: Any) -> Engine:
-    """Return an engine with `engine_options(url)` and `more`."""
-    engine = create_engine(url, **engine_options(url), **more)
-    event.listen(engine, "connect", use_wal)
-    event.listen(engine, "handle_error", notice_outdated_connection)
-    return engine
-
-
-def create_read_engine(engine: Engine) -> Engine:
-    """Return an engine that only reads from the database of `engine`.
-
-    With AUTOCOMMIT there is no BEGIN before a SELECT and no ROLLBACK after it: on PostgreSQL one
-    round trip instead of three. Each statement still sees the data as of one moment. A write,
-    which would be committed at once, is an error. A database in memory has a single connection
-    for everything, and so `engine` itself is returned.
-    """
-    if in_memory(engine.url):
-        return engine
-    read_engine = new_engine(
-        engine.url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
-    )
-
-    @event.listens_for(read_engine, "connect")
-    def make_read_only(connection: Any, record: Any) -> None:
-        if engine.name == "sqlite":
-            connection.execute("PRAGMA query_only = ON")
-        else:
-            # Set from the start, it would hide the server from target_session_attrs=read-write.
-            connection.execute("SET default_transaction_read_only = on")
-
-    return read_engine
-
-
+# create_engine(), with limits: core/engines.py.
 engine = new_engine(settings.database_url)
-read_engine = create_read_engine(engine)
-# For /health: a new connection each time. It shows whether the database can be reached, also
-# while all connections of the pools are in use.
-health_engine = create_engine(
-    engine.url,
-    poolclass=NullPool,
-    connect_args=engine_options(engine.url)["connect_args"],
-)
-
 # expire_on_commit stays on: after a commit, what you read is what the database holds.
 SessionLocal = sessionmaker(autocommit=False, autoflush=False, bind=engine)
-ReadSessionLocal = sessionmaker(autoflush=False, bind=read_engine)
 
 
 class Base(DeclarativeBase):
@@ -203,29 +35,24 @@ class Base(DeclarativeBase):
     )
 
 
-def name_of(bind: Engine) -> str:
-    """Return the URL of a database as it may be shown: without passwords."""
-    hosts = {key: bind.url.query[key] for key in ("host", "port") if key in bind.url.query}
-    return bind.url.set(query=hosts).render_as_string(hide_password=True)
+ready: set[Engine] = set()  # those whose tables are there
 
 
-def explain(error: SQLAlchemyError, bind: Engine) -> str:
-    """Return in one line which database cannot be used, and why."""
-    reason = " ".join(str(getattr(error, "orig", error)).split())
-    return f"Database error: cannot use {name_of(bind)}: {reason}"
+def create_tables(bind: Engine) -> None:
+    """Create the tables in a new database, and look at those of an old one; once per process.
 
+    Raises SQLAlchemyError if the database cannot be used, or needs a migration.
+    """
+    import models  # not above: it needs this file
 
-def init_db(bind: Engine = engine) -> None:
-    """Create the tables in a new database; exit with one line if it cannot be used."""
-    from migrations import create_tables  # not above: it needs this file, and models.py
-
-    try:
+    if bind not in ready:
         with bind.begin() as connection:
-            create_tables(connection)
-    except SQLAlchemyError as error:
-        sys.exit(explain(error, bind))
+            tables.create(connection, Base.metadata, models)
+        ready.add(bind)
 
 
+# FastAPI hands out no more of these sessions at once than the engine has connections.
+@in_turn(engine, create_tables)
 def get_db() -> Iterator[Session]:
     """Yield a session and close it in the end, whatever happened in between."""
     db = SessionLocal(close_resets_only=False)  # closed for good: later use is an error, no leak
@@ -235,15 +62,15 @@ def get_db() -> Iterator[Session]:
         db.close()
 
 
-def get_read_db() -> Iterator[Session]:
-    """Yield a session that can only read, and close it in the end.
+# scope="function": the session ends before the answer is sent. An error at its end is not
+# answered with 200, and a client that reads slowly does not keep a connection.
+SessionDep = Annotated[Session, Depends(get_db, scope="function")]
 
-    Raises InvalidRequestError if an object of it was changed: nobody would ever store that.
-    """
-    db = ReadSessionLocal(close_resets_only=False)
+
+def init_db(bind: Engine = engine) -> None:
+    """Create the tables in a new database; exit with one line if it cannot be used."""
+    ready.discard(bind)
     try:
-        yield db
-        if db.new or db.dirty or db.deleted:
-            raise InvalidRequestError(READ_ONLY)
-    finally:
-        db.close()
+        create_tables(bind)
+    except SQLAlchemyError as error:
+        sys.exit(explain(error, bind))

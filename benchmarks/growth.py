@@ -21,8 +21,8 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy import NullPool, create_engine, text
 
-from settings import check_url
-from tests.server import ROOT, Server, postgresql_over_tcp
+from benchmarks.server import ROOT, Server, postgresql_over_tcp
+from core.settings import check_url
 
 CHUNK = 10_000
 INSERT = """

@@ -5,8 +5,9 @@ and on a PostgreSQL that is reached over TCP, with 1 to 500 clients. It prints a
 and draws the rates in benchmarks/load.svg. Server and clients run on different cores. The clients
 are wrk where the machine has it, else benchmarks/clients.py.
 
-`--baseline examples.async_app:app` measures against another app, `--only 32` with one number of
-clients; both draw nothing.
+`--baseline examples.async_app:app` measures against another app, `--baseline benchmarks.pasted:app`
+against the endpoints of the snippet in this app, `--only 32` with one number of clients; they draw
+nothing.
 """
 
 import json
@@ -30,11 +31,12 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy import NullPool, create_engine, text
 
-from tests.server import Server, postgresql_over_tcp
+from benchmarks.server import Server, postgresql_over_tcp
 
 OURS = "main:app"
 CLASSIC = "benchmarks.classic:app"
 CALLS = {"GET /user": "/user?user_id=50", "GET /users": "/users", "POST /user": "/user"}
+PASTED = "benchmarks.pasted:app"  # ours, with the endpoints of the snippet below /pasted
 CLIENTS = (1, 32, 100, 500)
 FOLDER = Path(__file__).parent
 
@@ -131,7 +133,7 @@ def main(
         cells = list(product(range(rounds), databases, CALLS, numbers, (baseline, OURS)))
         for _, database, call, clients, app in track(cells, "Measuring"):
             with seeded_server(app, databases[database]) as address:
-                url = address + CALLS[call]
+                url = address + ("/pasted" if app == PASTED else "") + CALLS[call]
                 # Warms the server up. With more clients, what is left of their requests and the
                 # first of the next would be enough to stop the classic snippet at 32.
                 measure(call, url, min(clients, 16), 1)

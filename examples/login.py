@@ -14,22 +14,19 @@ from typing import Annotated, Any
 
 import jwt
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
-from fastapi.middleware import Middleware
 from fastapi.routing import APIRoute
 from fastapi.security import OAuth2PasswordBearer
-from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
 from sqlalchemy import ForeignKey, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 import main
-from database import Base
-from dependencies import SessionDep, lifespan
-from errors import HANDLERS, LimitBody
+from core.settings import settings
+from core.startup import create_app
+from database import Base, SessionDep
 from models import User
 from schemas import Detail, Email, UserId
-from settings import settings
 
 if len(settings.secret_key) < 32:
     sys.exit("SECRET_KEY: set it to 32 characters or more that nobody can guess")
@@ -90,12 +87,7 @@ def set_password(db: Session, user_id: int, password: str, **more: Any) -> None:
     db.commit()
 
 
-app = FastAPIOffline(
-    title="User API with logins",
-    lifespan=lifespan,
-    exception_handlers=HANDLERS,
-    middleware=[Middleware(LimitBody)],
-)
+app = create_app(title="User API with logins")
 
 
 @app.post("/token")
@@ -138,7 +130,7 @@ def change_password(
 
 # The calls of the app; those that change something are behind the door.
 reading, changing = APIRouter(), APIRouter()
-for route in main.app.routes:
+for route in (*main.lessons.routes, *main.users.routes, *main.app.routes):
     if isinstance(route, APIRoute):
         (reading if route.methods == {"GET"} else changing).routes.append(route)
 app.include_router(reading)

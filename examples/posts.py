@@ -8,16 +8,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import HTTPException
-from fastapi.middleware import Middleware
-from fastapi_offline import FastAPIOffline
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 from sqlalchemy import DateTime, Dialect, ForeignKey, String, TypeDecorator, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
 import main
-from database import Base
-from dependencies import ReadDep, SessionDep, lifespan
-from errors import HANDLERS, LimitBody
+from core.sessions import read_only
+from core.startup import create_app
+from database import Base, SessionDep
 from models import User
 from schemas import NO_CONTROL, UserId
 
@@ -86,16 +84,12 @@ class AuthorRead(BaseModel):
     posts: list[PostRead]
 
 
-app = FastAPIOffline(
-    title="Posts",
-    lifespan=lifespan,
-    exception_handlers=HANDLERS,
-    middleware=[Middleware(LimitBody)],
-)
+app = create_app(title="Posts")
 
 
 @app.get("/authors", response_model=list[AuthorRead])
-def list_authors(db: ReadDep) -> Any:
+@read_only
+def list_authors(db: SessionDep) -> Any:
     """Return users with their posts: a SELECT for the users, one for all of their posts."""
     with_posts = selectinload(User.posts)  # type: ignore[attr-defined]
     statement = select(User).order_by(User.id).limit(100).options(with_posts)
@@ -103,7 +97,8 @@ def list_authors(db: ReadDep) -> Any:
 
 
 @app.get("/authors/naive", response_model=list[AuthorRead])
-def list_authors_naive(db: ReadDep) -> Any:
+@read_only
+def list_authors_naive(db: SessionDep) -> Any:
     """Return the same: a SELECT for the users, and one more for each of them (N+1)."""
     users = db.scalars(select(User).order_by(User.id).limit(100)).all()
     return [AuthorRead.model_validate(user) for user in users]

@@ -9,7 +9,8 @@ import sys
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from database import SessionLocal, engine, init_db, name_of
+from core.engines import name_of
+from database import SessionLocal, engine, init_db
 from models import User
 
 

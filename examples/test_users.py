@@ -1,7 +1,7 @@
 """Tests of your own, to copy: `pytest examples/test_users.py`.
 
 Every test gets a database in memory, new and empty. The app uses it in place of its own, because
-FastAPI calls what is set for `get_db` in `dependency_overrides`. `SessionDep` and `ReadDep` follow.
+FastAPI calls what is set for `get_db` in `dependency_overrides`.
 """
 
 from collections.abc import Iterator

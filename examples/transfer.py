@@ -7,17 +7,15 @@ database refuses a balance below zero, and every transfer locks its accounts in 
 from typing import Annotated, Self
 
 from fastapi import HTTPException, Request, Response
-from fastapi.middleware import Middleware
 from fastapi.responses import JSONResponse
-from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import BigInteger, CheckConstraint, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database import Base
-from dependencies import ReadDep, SessionDep, lifespan
-from errors import HANDLERS, LimitBody
+from core.sessions import read_only
+from core.startup import create_app
+from database import Base, SessionDep
 from schemas import Detail
 
 Cents = Annotated[int, Field(strict=True, gt=0, le=10**12, examples=[500])]
@@ -63,12 +61,7 @@ class TransferBody(BaseModel):
         return self
 
 
-app = FastAPIOffline(
-    title="Accounts",
-    lifespan=lifespan,
-    exception_handlers=HANDLERS,
-    middleware=[Middleware(LimitBody)],
-)
+app = create_app(title="Accounts")
 
 
 @app.exception_handler(IntegrityError)
@@ -91,7 +84,8 @@ def create_account(body: AccountBody, db: SessionDep) -> AccountRead:
 
 
 @app.get("/accounts", response_model=list[AccountRead])
-def list_accounts(db: ReadDep) -> object:
+@read_only
+def list_accounts(db: SessionDep) -> object:
     """Return all accounts, as they are at one moment."""
     return db.scalars(select(Account).order_by(Account.id)).all()
 

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Inspector, Table, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 import models  # noqa: F401, its tables enter themselves in Base.metadata
-from database import Base, engine, explain
-from migrations import lock_schema
+from core.engines import explain
+from core.tables import lock_schema
+from database import Base, engine
 
 
 def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
@@ -27,7 +28,7 @@ def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any
 @event.listens_for(Table, "column_reflect")
 def keep_autoincrement(inspector: Inspector, table: Table, column: Any) -> None:
     """Let the copy of a table be AUTOINCREMENT as well, which SQLAlchemy does not read."""
-    if engine.name == "sqlite":
+    if inspector.dialect.name == "sqlite":
         query = text("SELECT sql LIKE '%AUTOINCREMENT%' FROM sqlite_master WHERE name = :name")
         if context.get_bind().scalar(query, {"name": table.name}):
             table.kwargs["sqlite_autoincrement"] = True

@@ -19,8 +19,31 @@ os.environ |= {"DEBUG": "false", "CORS_ORIGINS": "", "SECRET_KEY": "secret" * 6}
 
 import database
 import main
-import settings
+from core import settings
+from core.engines import engine_options, new_engine, read_engine
 from examples import async_app
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in a folder below this one, or beside it, as slow; let no test hang."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(120))
+        if item.path.parent != HERE:
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say in the end what else there is."""
+    if config.option.markexpr == "not slow":
+        terminalreporter.write_line(
+            'This was the quick part. pytest -n auto -m "" also runs what is in tests/live (faults,'
+            " outages, migrations of real servers), tests/docs (each command of the documents),"
+            " tests/examples and watch/tests (a browser); it takes some minutes."
+        )
 
 
 @pytest.fixture(scope="session")
@@ -69,26 +92,23 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
     """Engine of that database, with the tables in it; the app's sessions use it."""
-    engine = database.new_engine(url)
+    engine = new_engine(url)
     database.init_db(engine)
-    read_engine = database.create_read_engine(engine)
     database.SessionLocal.configure(bind=engine)
-    database.ReadSessionLocal.configure(bind=read_engine)
     yield engine
     database.SessionLocal.configure(bind=database.engine)
-    database.ReadSessionLocal.configure(bind=database.read_engine)
-    read_engine.dispose()
+    read_engine(engine).dispose()
     engine.dispose()
 
 
-@pytest.fixture(params=["main", "async_app"])
+@pytest.fixture(params=["main", pytest.param("async_app", marks=pytest.mark.slow)])
 def client(request: pytest.FixtureRequest, url: str, engine: Engine) -> Iterator[TestClient]:
     """Client of the app, and of its async twin, on that database."""
     if request.param == "main":
         yield TestClient(main.app)
         return
     async_url = url.replace("sqlite:", "sqlite+aiosqlite:")
-    async_engine = create_async_engine(async_url, **database.engine_options(async_url))
+    async_engine = create_async_engine(async_url, **engine_options(async_url))
     async_app.AsyncSessionLocal.configure(bind=async_engine)
     with TestClient(async_app.app) as client:
         yield client

@@ -1,7 +1,6 @@
 """Settings, engine and sessions."""
 
 import sqlite3
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,16 +10,10 @@ from sqlalchemy import Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-import database
+from benchmarks.server import free_port
+from core import engines
 from models import User
-from tests.server import free_port, run_python
-
-BARE_CLIENT = """
-from fastapi.testclient import TestClient
-from main import app
-client = TestClient(app)
-print(client.get("/users").json())
-"""
+from tests.processes import BARE_CLIENT, run_python
 
 
 def test_a_bare_client_in_an_empty_folder(tmp_path: Path) -> None:
@@ -75,7 +68,7 @@ def test_an_import_touches_no_database(tmp_path: Path) -> None:
 def test_other_databases_are_left_alone() -> None:
     """Whatever else somebody connects to in the same process: no PRAGMA is sent there."""
     connection = Mock(spec=["cursor", "execute"])  # what every driver has
-    database.prepare_sqlite(connection, None)
+    engines.prepare_sqlite(connection, None)
     assert connection.mock_calls == []
 
 
@@ -109,7 +102,7 @@ def test_the_database_refuses_what_the_api_refuses(engine: Engine, bad: dict[str
 
 def test_sqlite_is_prepared(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/test.db"
-    engine = database.new_engine(url)
+    engine = engines.new_engine(url)
     with engine.connect() as connection:
         pragmas = {
             name: connection.execute(text(f"PRAGMA {name}")).scalar_one()
@@ -126,7 +119,7 @@ def test_sqlite_is_prepared(tmp_path: Path) -> None:
 
 
 def test_a_statement_that_hangs_ends(new_postgresql: str) -> None:
-    engine = database.new_engine(new_postgresql)
+    engine = engines.new_engine(new_postgresql)
     with engine.connect() as connection:
         assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "30s"
         connection.execute(text("SET statement_timeout = '50ms'"))
@@ -142,14 +135,14 @@ def test_limits_in_the_url_stand(new_postgresql: str, tmp_path: Path) -> None:
         (longer, "PRAGMA busy_timeout", 60_000),
         (own.render_as_string(hide_password=False), "SHOW statement_timeout", "0"),
     ]:
-        engine = database.new_engine(url)
+        engine = engines.new_engine(url)
         with engine.connect() as connection:
             assert connection.execute(text(statement)).scalar_one() == limit
         engine.dispose()
 
 
 def test_a_connection_that_died_while_idle_is_noticed(new_postgresql: str) -> None:
-    engine = database.new_engine(new_postgresql)
+    engine = engines.new_engine(new_postgresql)
     connections = [engine.connect() for _ in range(5)]
     pids = [c.execute(text("SELECT pg_backend_pid()")).scalar_one() for c in connections]
     for connection in connections:
@@ -164,10 +157,3 @@ def test_a_connection_that_died_while_idle_is_noticed(new_postgresql: str) -> No
         with engine.connect() as connection:
             assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() not in pids
     engine.dispose()
-
-
-def test_get_db_closes_its_session(engine: Engine) -> None:
-    with contextmanager(database.get_db)() as db:
-        db.execute(text("SELECT 1"))
-        assert "Current Checked out connections: 1" in engine.pool.status()
-    assert "Current Checked out connections: 0" in engine.pool.status()

@@ -1,262 +1,298 @@
 """Tables change without losing data."""
 
-import os
+import contextlib
+import io
+import logging
 import re
-import subprocess
-import sys
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import NullPool, create_engine, inspect, text
+from sqlalchemy import Column, Engine, MetaData, String, inspect, make_url, text
 
-from database import Base, init_db
-from migrations import TABLES, revisions
-from tests.server import ROOT, Server, copy_app, run_python
+import core.tables
+import database
+import models
+from benchmarks.server import ROOT, free_port
+from core.engines import new_engine
+from core.tables import revisions, tables_in
+from tests.processes import run_python
 
 FIRST, SECOND = "4c1d7a90b2e3", "8e52f3c6d741"
 HEAD = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
-Alembic = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Project:
+    """A database that is empty at first, and a copy of the folder `migrations`."""
+
+    def __init__(self, engine: Engine, folder: Path, metadata: MetaData) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.metadata = metadata
+
+    def alembic(self, *arguments: str) -> str:
+        """Run the command `alembic` in this process; raises SystemExit if it fails."""
+        command = CommandLine("alembic")
+        options = command.parser.parse_args(arguments)
+        printed = io.StringIO()
+        config = Config(toml_file=ROOT / "pyproject.toml", cmd_opts=options, stdout=printed)
+        config.set_main_option("script_location", str(self.folder))
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            try:
+                command.run_cmd(config, options)
+            except SystemExit as error:
+                said = error.code if isinstance(error.code, str) else printed.getvalue()
+                raise SystemExit(said) from None
+            finally:
+                logging.getLogger("alembic").handlers.clear()  # they write to this stdout
+        return printed.getvalue()
+
+    def start(self) -> str:
+        """Do what a start does; return what it complains of."""
+        try:
+            database.init_db(self.engine)
+        except SystemExit as error:
+            return str(error)
+        return ""
+
+    def execute(self, *statements: str) -> None:
+        """Run statements in one transaction."""
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def add_users(self, *emails: str) -> None:
+        """Write users without the app, and delete the last one."""
+        insert = text("INSERT INTO \"user\" (name, email, is_active) VALUES ('N', :email, true)")
+        with self.engine.begin() as connection:
+            for email in (*emails, "last@example.com"):
+                connection.execute(insert, {"email": email})
+            connection.execute(text("DELETE FROM \"user\" WHERE email = 'last@example.com'"))
+
+    def emails(self) -> list[tuple[int, str]]:
+        """Return the ids and the emails of all users."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(text('SELECT id, email FROM "user" ORDER BY id'))
+            return [(user_id, email) for user_id, email in rows]
+
+    def tables(self) -> dict[str, object]:
+        """Return all that can be told about the tables, in an order of its own."""
+        inspector = inspect(self.engine)
+        return {
+            name: (
+                [{**column, "type": str(column["type"])} for column in inspector.get_columns(name)],
+                sorted(str(each) for each in inspector.get_check_constraints(name)),
+                sorted(str(each) for each in inspector.get_unique_constraints(name)),
+                sorted(str(each["name"]) for each in inspector.get_indexes(name)),
+            )
+            for name in inspector.get_table_names()
+            if name != "alembic_version"
+        }
+
+    def add_migration(self, *steps: str, name: str = "a" * 12) -> Path:
+        """Write one migration more, after the newest."""
+        path = self.folder / "versions" / f"2026-12-01_more_{name}.py"
+        path.write_text(
+            "import sqlalchemy as sa\nfrom alembic import op\n\n"
+            f'revision = "{name}"\ndown_revision = "{HEAD}"\n\n\n'
+            "def upgrade():\n    " + "\n    ".join(steps) + "\n"
+        )
+        return path
 
 
 @pytest.fixture
-def alembic(url: str) -> Alembic:
-    """Run `alembic` on an empty database."""
-
-    def run(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "alembic", *arguments],
-            cwd=folder,
-            env=os.environ | {"DATABASE_URL": url},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    return run
-
-
-def run(alembic: Alembic, *arguments: str) -> None:
-    done = alembic(*arguments)
-    assert (done.returncode, done.stderr) == (0, "")
+def project(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    folder = tmp_path / "migrations"
+    shutil.copytree(ROOT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    # As if nothing but models.py had been read: other tests have tables of their own.
+    metadata = MetaData(naming_convention=database.Base.metadata.naming_convention)
+    for table in tables_in(models):
+        table.to_metadata(metadata)
+    engine = new_engine(url)
+    monkeypatch.setattr(database.Base, "metadata", metadata)
+    monkeypatch.setattr(database, "engine", engine)
+    monkeypatch.setattr(core.tables, "MIGRATIONS", folder)
+    yield Project(engine, folder, metadata)
+    engine.dispose()
 
 
-def add_users(url: str, *emails: str) -> None:
-    """Write users without the app, and delete the last one."""
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        insert = text("INSERT INTO \"user\" (name, email, is_active) VALUES ('N', :email, true)")
-        for email in (*emails, "last@example.com"):
-            connection.execute(insert, {"email": email})
-        connection.execute(text("DELETE FROM \"user\" WHERE email = 'last@example.com'"))
+def test_from_nothing_to_the_models(project: Project) -> None:
+    project.alembic("upgrade", "head")
+    assert "No new upgrade operations detected." in project.alembic("check")
+    migrated = project.tables()
+    project.alembic("downgrade", "base")
+    assert project.tables() == {}
+    project.execute("DROP TABLE alembic_version")
+    assert project.start() == ""
+    assert project.tables() == migrated
 
 
-def emails_in(url: str) -> list[tuple[int, str]]:
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.connect() as connection:
-        rows = connection.execute(text('SELECT id, email FROM "user" ORDER BY id'))
-        return [(user_id, email) for user_id, email in rows]
+def test_a_new_database_is_up_to_date(project: Project) -> None:
+    assert project.start() == ""
+    before = project.tables()
+    assert project.alembic("current") == f"{HEAD} (head)\n"
+    assert project.alembic("upgrade", "head") == ""
+    assert project.alembic("check") == "No new upgrade operations detected.\n"
+    assert project.tables() == before
 
 
-def tables(url: str) -> dict[str, object]:
-    """Return all that can be told about the tables of a database, in an order of its own."""
-    engine = create_engine(url, poolclass=NullPool)
-    inspector = inspect(engine)
-    return {
-        name: (
-            [{**column, "type": str(column["type"])} for column in inspector.get_columns(name)],
-            sorted(str(each) for each in inspector.get_check_constraints(name)),
-            sorted(str(each) for each in inspector.get_unique_constraints(name)),
-            sorted(str(each["name"]) for each in inspector.get_indexes(name)),
-        )
-        for name in inspector.get_table_names()
-        if name != "alembic_version"
-    }
-
-
-def execute(url: str, *statements: str) -> None:
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-
-
-def test_from_nothing_to_the_models(alembic: Alembic, url: str) -> None:
-    run(alembic, "upgrade", "head")
-    run(alembic, "check")
-    migrated = tables(url)
-    run(alembic, "downgrade", "base")
-    assert tables(url) == {}
-    engine = create_engine(url, poolclass=NullPool)
-    init_db(engine)
-    created = tables(url)
-    assert created["user"] == migrated["user"]
-
-
-def test_a_new_database_is_up_to_date(alembic: Alembic, url: str) -> None:
-    """Also if several processes start on it at the same time."""
+def test_several_processes_start_at_the_same_time(url: str) -> None:
     script = "from database import init_db; init_db()"
-
-    def start(_: int) -> subprocess.CompletedProcess[str]:
-        return run_python("-c", script, folder=ROOT, DATABASE_URL=url)
-
     with ThreadPoolExecutor() as pool:
-        assert [done.stderr for done in pool.map(start, range(4))] == [""] * 4
-    before = tables(url)
-    assert alembic("current").stdout == f"{HEAD} (head)\n"
-    assert alembic("upgrade", "head").stdout == ""
-    assert alembic("check").stdout == "No new upgrade operations detected.\n"
-    assert tables(url) == before
+        starts = [
+            pool.submit(run_python, "-c", script, folder=ROOT, DATABASE_URL=url) for _ in range(4)
+        ]
+        assert [start.result().stderr for start in starts] == [""] * 4
 
 
-def test_a_database_that_create_all_has_made(alembic: Alembic, url: str) -> None:
+def test_a_database_that_create_all_has_made(project: Project) -> None:
     """As the lessons do it, and as this app did before there were migrations."""
-    engine = create_engine(url, poolclass=NullPool)
-    Base.metadata.create_all(engine, tables=TABLES)
-    add_users(url, "ada@example.com")
-    with Server(url) as server:
-        assert len(server.client.get("/users").json()) == 1
-    assert alembic("current").stdout == f"{HEAD} (head)\n"
-    assert emails_in(url) == [(1, "ada@example.com")]
+    project.metadata.create_all(project.engine)
+    project.add_users("ada@example.com")
+    assert project.start() == ""
+    assert project.alembic("current") == f"{HEAD} (head)\n"
+    assert project.emails() == [(1, "ada@example.com")]
 
 
 @pytest.mark.parametrize(
-    ("statements", "complaint"),
-    [
-        (
-            [f"UPDATE alembic_version SET version_num = '{FIRST}'"],
-            "it is older than this code (not every migration has been run): run alembic upgrade",
-        ),
-        (
-            ["UPDATE alembic_version SET version_num = 'abcdefabcdef'"],
-            "it is newer than this code (abcdefabcdef): update the code",
-        ),
-        (
-            ['ALTER TABLE "user" DROP COLUMN is_active'],
-            "it is older than this code (no column user.is_active): run alembic revision"
-            ' --autogenerate -m "say what has changed", read the file that it writes, then run'
-            " alembic upgrade head",
-        ),
-        (
-            ['DELETE FROM "user"', "ALTER TABLE \"user\" ADD city VARCHAR NOT NULL DEFAULT 'x'"],
-            "",  # a column that the code does not know does no harm
-        ),
-        (
-            ['ALTER TABLE "user" RENAME is_active TO active'],
-            "it is older than this code (no column user.is_active, a value is needed for"
-            " user.active, which the code does not know): run alembic revision",
-        ),
-        (
-            ['ALTER TABLE "user" RENAME TO former'],
-            "it is older than this code (no table user): run alembic revision",
-        ),
-        (
-            ["DROP TABLE alembic_version", 'ALTER TABLE "user" DROP COLUMN is_active'],
-            "it is older than this code (no column user.is_active): run alembic upgrade head",
-        ),
-    ],
+    "rule", ["ck_user_email_lower", "ck_user_name_length", "uq_user_email"], ids=str
 )
+def test_a_database_that_lacks_a_rule_is_not_stamped(project: Project, rule: str) -> None:
+    """It has all columns, but not what the code relies on; a migration has to add it."""
+    table = project.metadata.tables["user"]
+    (constraint,) = (each for each in table.constraints if each.name == rule)
+    table.constraints.remove(constraint)
+    project.metadata.create_all(project.engine)
+    complaint = "it is older than this code (not every migration has been run): run alembic upgrade"
+    assert complaint in project.start()
+    assert "alembic_version" not in inspect(project.engine).get_table_names()
+
+
+AGES = [
+    (
+        [f"UPDATE alembic_version SET version_num = '{FIRST}'"],
+        "it is older than this code (not every migration has been run): run alembic upgrade",
+    ),
+    (
+        ["UPDATE alembic_version SET version_num = 'abcdefabcdef'"],
+        "it is newer than this code (abcdefabcdef): update the code",
+    ),
+    (
+        ['ALTER TABLE "user" DROP COLUMN is_active'],
+        "it is older than this code (no column user.is_active): run alembic revision"
+        ' --autogenerate -m "say what has changed", read the file that it writes, then run'
+        " alembic upgrade head",
+    ),
+    (
+        ['DELETE FROM "user"', "ALTER TABLE \"user\" ADD city VARCHAR NOT NULL DEFAULT 'x'"],
+        "",  # a column that the code does not know does no harm
+    ),
+    (
+        ['ALTER TABLE "user" RENAME is_active TO active'],
+        "it is older than this code (no column user.is_active, a value is needed for"
+        " user.active, which the code does not know): run alembic revision",
+    ),
+    (
+        ['ALTER TABLE "user" RENAME TO former'],
+        "it is older than this code (no table user): run alembic revision",
+    ),
+    (
+        ["DROP TABLE alembic_version", 'ALTER TABLE "user" DROP COLUMN is_active'],
+        "it is older than this code (no column user.is_active): run alembic upgrade head",
+    ),
+]
+
+
+@pytest.mark.parametrize(("statements", "complaint"), AGES)
 def test_what_is_not_of_the_same_age_does_not_start(
-    url: str, statements: list[str], complaint: str
+    project: Project, statements: list[str], complaint: str
 ) -> None:
-    engine = create_engine(url, poolclass=NullPool)
-    init_db(engine)
-    execute(url, *statements)
-    before = tables(url)
-    for command in ("from database import init_db; init_db()", "import uvicorn; uvicorn.main()"):
-        arguments = ["main:app", "--port=0"] if "uvicorn" in command else []
-        if arguments and not complaint:
-            continue  # it would go on and on
-        done = run_python("-c", command, *arguments, folder=ROOT, DATABASE_URL=url)
-        assert (done.returncode == 0) == (complaint == "")
-        assert complaint in done.stderr
-        assert done.stderr.count("Database error: cannot use ") == (complaint != "")
-        assert "Traceback" not in done.stderr
-    assert tables(url) == before
+    project.start()
+    project.execute(*statements)
+    before = project.tables()
+    said = project.start()
+    assert complaint in said
+    assert said.count("Database error: cannot use ") == (complaint != "")
+    assert project.tables() == before
 
 
-def test_there_and_back_with_data(alembic: Alembic, url: str) -> None:
+@pytest.mark.parametrize(("statements", "complaint"), AGES[2:3])
+def test_a_server_says_so_too(
+    project: Project, url: str, statements: list[str], complaint: str
+) -> None:
+    project.start()
+    project.execute(*statements)
+    server = ("-m", "uvicorn", "main:app", f"--port={free_port()}")
+    done = run_python(*server, folder=ROOT, DATABASE_URL=url)
+    assert done.returncode == 3
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_there_and_back_with_data(project: Project) -> None:
     """Also if the app has created the first tables, before there were migrations."""
-    run(alembic, "upgrade", FIRST)
-    execute(url, "DROP TABLE alembic_version")
-    add_users(url, "Ada@example.com", "ZOÉ@example.com", "bob@example.com")
-    run(alembic, "upgrade", "head")
+    project.alembic("upgrade", FIRST)
+    project.execute("DROP TABLE alembic_version")
+    project.add_users("Ada@example.com", "ZOÉ@example.com", "bob@example.com")
+    project.alembic("upgrade", "head")
     lower = [(1, "ada@example.com"), (2, "zoé@example.com"), (3, "bob@example.com")]
-    assert emails_in(url) == lower
-    with Server(url) as server:
-        body = {"name": "Eve", "email": "ADA@example.com"}
-        assert server.client.post("/user", json=body).status_code == 409
-        body["email"] = "eve@example.com"
-        # Number 4 has been somebody's; nobody gets it again.
-        assert server.client.post("/user", json=body).json()["id"] in (5, 6)
-        assert len(server.client.get("/users?query=example").json()) == 4
-    run(alembic, "downgrade", FIRST)
-    assert emails_in(url)[:3] == lower
-    run(alembic, "upgrade", "head")
-    run(alembic, "check")
-    assert emails_in(url)[:3] == lower
+    assert project.emails() == lower
+    # Number 4 has been somebody's; nobody gets it again.
+    project.add_users("eve@example.com")
+    assert project.emails() == [*lower, (5, "eve@example.com")]
+    project.alembic("downgrade", FIRST)
+    assert project.emails()[:3] == lower
+    project.alembic("upgrade", "head")
+    project.alembic("check")
+    assert project.emails()[:3] == lower
 
 
-def test_emails_that_clash_stop_it(alembic: Alembic, url: str) -> None:
+def test_emails_that_clash_stop_it(project: Project) -> None:
     """Nothing has changed then: not the emails before them, either."""
-    run(alembic, "upgrade", FIRST)
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        connection.execute(text("DROP INDEX uq_user_email_lower"))
-    add_users(url, "Bob@example.com", "Ada@example.com", "ada@example.com")
-    before = (tables(url), emails_in(url))
-    done = alembic("upgrade", "head")
-    assert done.returncode != 0
-    said = done.stdout + done.stderr
-    assert "users 2 (Ada@example.com) and 3 (ada@example.com) have the same email" in said
-    assert "Traceback" not in said
-    assert (tables(url), emails_in(url)) == before
-    assert FIRST in alembic("current").stdout
+    project.alembic("upgrade", FIRST)
+    project.execute("DROP INDEX uq_user_email_lower")
+    project.add_users("Bob@example.com", "Ada@example.com", "ada@example.com")
+    before = (project.tables(), project.emails())
+    with pytest.raises(SystemExit) as failed:
+        project.alembic("upgrade", "head")
+    said = "users 2 (Ada@example.com) and 3 (ada@example.com) have the same email"
+    assert said in str(failed.value)
+    assert (project.tables(), project.emails()) == before
+    assert FIRST in project.alembic("current")
 
 
-def test_what_refers_to_users_stays(alembic: Alembic, url: str) -> None:
+def test_what_refers_to_users_stays(project: Project) -> None:
     """SQLite copies the table and drops the old one, and must not delete posts with it."""
-    run(alembic, "upgrade", FIRST)
-    add_users(url, "Ada@example.com")
-    engine = create_engine(url, poolclass=NullPool)
+    project.alembic("upgrade", FIRST)
+    project.add_users("Ada@example.com")
     reference = 'REFERENCES "user" (id) ON DELETE CASCADE'
-    with engine.begin() as connection:
-        connection.execute(text(f"CREATE TABLE own (user_id BIGINT NOT NULL {reference})"))
-        connection.execute(text("INSERT INTO own VALUES (1)"))
-    run(alembic, "upgrade", "head")
-    run(alembic, "check")  # a table that is not in the models is somebody's, and no difference
-    run(alembic, "downgrade", "-1")
-    with engine.begin() as connection:
+    project.execute(
+        f"CREATE TABLE own (user_id BIGINT NOT NULL {reference})", "INSERT INTO own VALUES (1)"
+    )
+    project.alembic("upgrade", "head")
+    project.alembic("check")  # a table that is not in the models is somebody's, and no difference
+    project.alembic("downgrade", "-1")
+    with project.engine.begin() as connection:
         assert connection.execute(text("SELECT user_id FROM own")).fetchall() == [(1,)]
         connection.execute(text('DELETE FROM "user"'))
         assert connection.execute(text("SELECT user_id FROM own")).fetchall() == []
 
 
-def test_two_upgrades_at_once(alembic: Alembic, url: str) -> None:
+def test_two_upgrades_at_once(project: Project, url: str) -> None:
+    """By the command itself, as two people type it."""
+    command = ("-m", "alembic", "upgrade", "head")
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda _: alembic("upgrade", "head"), range(2)))
+        upgrades = [
+            pool.submit(run_python, *command, folder=ROOT, DATABASE_URL=url) for _ in range(2)
+        ]
+    done = [upgrade.result() for upgrade in upgrades]
     assert [(each.returncode, each.stderr) for each in done] == [(0, ""), (0, "")]
-    run(alembic, "check")
-
-
-def add_migration(folder: Path, upgrade: str) -> None:
-    """Write a copy of the app with one migration more."""
-    copy_app(folder)
-    text = f"""
-import sqlalchemy as sa
-from alembic import op
-
-revision = "aaaaaaaaaaaa"
-down_revision = "{HEAD}"
-
-
-def upgrade():
-    {upgrade}
-"""
-    (folder / "migrations" / "versions" / "2026-12-01_more.py").write_text(text)
+    project.alembic("check")
 
 
 @pytest.mark.parametrize(
@@ -271,100 +307,102 @@ def upgrade():
         ),
     ],
 )
-def test_half_a_migration_changes_nothing(
-    alembic: Alembic, url: str, tmp_path: Path, last: str, complaint: str
-) -> None:
-    run(alembic, "upgrade", "head")
-    add_users(url, "ada@example.com")
+def test_half_a_migration_changes_nothing(project: Project, last: str, complaint: str) -> None:
+    project.start()
+    project.add_users("ada@example.com")
     reference = 'user_id BIGINT NOT NULL REFERENCES "user" (id)'
-    execute(url, f"CREATE TABLE own ({reference})", "INSERT INTO own VALUES (1)")
-    before = (tables(url), emails_in(url))
+    project.execute(f"CREATE TABLE own ({reference})", "INSERT INTO own VALUES (1)")
+    before = (project.tables(), project.emails())
     phone = 'op.add_column("user", sa.Column("phone", sa.String()))'
     email = """op.execute("UPDATE \\"user\\" SET email = 'other@example.com'")"""
     batch = 'with op.batch_alter_table("user") as batch: batch.drop_index("ix_user_name")'
-    steps = [phone, email, batch, last]
-    add_migration(tmp_path / "app", "\n    ".join(steps))
-    done = alembic("upgrade", "head", folder=tmp_path / "app")
-    assert done.returncode != 0
-    if "own would" not in complaint or url.startswith("sqlite"):
-        assert complaint in done.stdout + done.stderr
-    assert (tables(url), emails_in(url)) == before
-    assert alembic("current").stdout == f"{HEAD} (head)\n"
+    project.add_migration(phone, email, batch, last)
+    with pytest.raises((Exception, SystemExit)) as failed:
+        project.alembic("upgrade", "head")
+    if "own would" not in complaint or project.engine.name == "sqlite":
+        assert complaint in str(failed.value)
+    assert (project.tables(), project.emails()) == before
+    assert project.alembic("current") == f"{HEAD}\n"
 
 
-def test_what_a_database_refuses_is_said_in_one_line(
-    alembic: Alembic, url: str, tmp_path: Path
-) -> None:
-    run(alembic, "upgrade", "head")
-    add_users(url, "ada@example.com")
-    column = 'op.add_column("user", sa.Column("vip", sa.Boolean(), nullable=False))'
-    add_migration(tmp_path / "app", column)
-    done = alembic("upgrade", "head", folder=tmp_path / "app")
-    assert done.returncode == 1
-    assert done.stderr.startswith("Failed, nothing has changed: ")
-    assert "ALTER TABLE" in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_what_a_database_refuses_is_said_in_one_line(project: Project) -> None:
+    project.start()
+    project.add_users("ada@example.com")
+    project.add_migration('op.add_column("user", sa.Column("vip", sa.Boolean(), nullable=False))')
+    with pytest.raises(SystemExit) as failed:
+        project.alembic("upgrade", "head")
+    said = str(failed.value)
+    assert said.startswith("Failed, nothing has changed: ")
+    assert "ALTER TABLE" in said
+    assert "\n" not in said
 
 
-def test_two_that_follow_the_same_one(alembic: Alembic, url: str, tmp_path: Path) -> None:
+def test_two_that_follow_the_same_one(project: Project) -> None:
     """As when two people have each written one; the advice of the app works."""
-    run(alembic, "upgrade", "head")
-    folder = tmp_path / "app"
-    add_migration(folder, "pass")
-    first = folder / "migrations" / "versions" / "2026-12-01_more.py"
-    (first.parent / "2026-12-02_more.py").write_text(first.read_text().replace("a" * 12, "b" * 12))
-    command = "from database import init_db; init_db()"
-    done = run_python("-c", command, folder=folder, DATABASE_URL=url, PYTHONPATH=str(folder))
-    assert "run alembic merge heads -m merge, then alembic upgrade head" in done.stderr
-    for arguments in (("merge", "heads", "-m", "merge"), ("upgrade", "head")):
-        assert alembic(*arguments, folder=folder).returncode == 0
-    done = run_python("-c", command, folder=folder, DATABASE_URL=url, PYTHONPATH=str(folder))
-    assert done.stderr == ""
+    project.start()
+    first = project.add_migration("pass")
+    project.add_migration("pass", name="b" * 12)
+    assert "run alembic merge heads -m merge, then alembic upgrade head" in project.start()
+    project.alembic("merge", "heads", "-m", "merge")
+    project.alembic("upgrade", "head")
+    assert project.start() == ""
     first.unlink()
-    done = run_python("-c", command, folder=folder, DATABASE_URL=url, PYTHONPATH=str(folder))
-    assert "migrations/versions lacks aaaaaaaaaaaa, which others follow" in done.stderr
+    assert "migrations/versions lacks aaaaaaaaaaaa, which others follow" in project.start()
 
 
-def test_what_autogenerate_writes_works(alembic: Alembic, url: str, tmp_path: Path) -> None:
+def test_what_autogenerate_writes_works(project: Project) -> None:
     """An indexed column goes with its index; a second file does not replace the first."""
-    folder = tmp_path / "app"
-    copy_app(folder)
-    models = folder / "models.py"
-    before = models.read_text()
-    city = "    city: Mapped[str | None] = mapped_column(String(50), index=True)\n"
-    for code in (before.replace("\n    __table_args__", f"{city}\n    __table_args__"), before):
-        models.write_text(code)
-        arguments = ("revision", "--autogenerate", "-m", "say what has changed")
-        for each in (("upgrade", "head"), arguments, ("upgrade", "head"), ("check",)):
-            done = alembic(*each, folder=folder)
-            assert (done.returncode, done.stderr) == (0, "")
-    assert len(list((folder / "migrations" / "versions").glob("*say_what*"))) == 2
+    project.start()
+    table = project.metadata.tables["user"]
+    write = ("revision", "--autogenerate", "-m", "say what has changed")
+    table.append_column(Column("city", String(50), index=True))
+    assert "no column user.city" in project.start()
+    project.alembic(*write)
+    project.alembic("upgrade", "head")
+    project.alembic("check")
+    assert project.start() == ""
+    table._columns.remove(table.c.city)  # as if the line had been taken out of models.py
+    (index,) = (index for index in table.indexes if index.name == "ix_user_city")
+    table.indexes.remove(index)
+    project.alembic(*write)
+    project.alembic("upgrade", "head")
+    project.alembic("check")
+    assert len(list((project.folder / "versions").glob("*say_what*"))) == 2
     for each in (("downgrade", "-1"), ("downgrade", "-1"), ("upgrade", "head")):
-        assert alembic(*each, folder=folder).returncode == 0
+        project.alembic(*each)
 
 
-def test_a_start_waits_for_a_migration(new_postgresql: str, tmp_path: Path) -> None:
+def impatient(url: str) -> Engine:
+    """Return an engine that waits no longer than 100 ms, for a lock or for a statement."""
+    options = f"{make_url(url).query['options']} -clock_timeout=100 -cstatement_timeout=100"
+    return new_engine(make_url(url).update_query_dict({"options": options}))
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_start_waits_for_a_migration(project: Project, url: str) -> None:
     """Longer than a request waits for a lock."""
-    engine = create_engine(new_postgresql, poolclass=NullPool)
-    with engine.connect() as connection, ThreadPoolExecutor() as pool:
+    engine = impatient(url)
+    with project.engine.connect() as connection, ThreadPoolExecutor() as pool:
         connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
-        command = "from database import init_db; init_db()"
-        starting = pool.submit(
-            run_python, "-c", command, folder=tmp_path, DATABASE_URL=new_postgresql
-        )
-        time.sleep(6.5)
+        starting = pool.submit(database.create_tables, engine)
+        time.sleep(0.5)
         assert not starting.done()
         connection.rollback()
-        assert starting.result().stderr == ""
+        assert starting.result() is None
+    # Afterwards, the limits are what they were.
+    with engine.connect() as connection:
+        assert connection.scalar(text("SHOW lock_timeout")) == "100ms"
+    engine.dispose()
 
 
-def test_a_migration_may_take_its_time(new_postgresql: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_migration_may_take_its_time(
+    project: Project, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The limits are for requests."""
-    impatient = new_postgresql.replace("options=", "options=-cstatement_timeout%3D500+")
-    add_migration(tmp_path / "app", 'op.execute("SELECT pg_sleep(1)")')
-    arguments = ("-m", "alembic", "upgrade", "head")
-    done = run_python(*arguments, folder=tmp_path / "app", DATABASE_URL=impatient)
-    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.setattr(database, "engine", impatient(url))
+    project.add_migration('op.execute("SELECT pg_sleep(0.5)")')
+    project.alembic("upgrade", "head")
 
 
 @pytest.mark.parametrize(
@@ -375,20 +413,38 @@ def test_a_migration_may_take_its_time(new_postgresql: str, tmp_path: Path) -> N
         ("sqlite:////no/such/folder/app.db", "Database error: cannot use "),
     ],
 )
-def test_settings_are_those_of_the_app(alembic: Alembic, url: str, complaint: str) -> None:
-    done = alembic("upgrade", "head")
+def test_settings_are_those_of_the_app(url: str, complaint: str) -> None:
+    done = run_python("-m", "alembic", "upgrade", "head", folder=ROOT, DATABASE_URL=url)
     assert done.returncode == 1
     assert done.stderr.startswith(complaint)
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
 
 
-def test_the_revisions_of_the_code() -> None:
-    """The start tells them without Alembic, which takes its time to load."""
-    script = ScriptDirectory(str(ROOT / "migrations"))
-    known = {migration.revision for migration in script.walk_revisions()}
-    assert revisions() == (known, set(script.get_heads()))
-    assert {FIRST, SECOND} <= known
+def test_the_revisions_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read without Alembic, which takes its time to load; in each way to write them."""
+    versions = tmp_path / "versions"
+    shutil.copytree(ROOT / "migrations" / "versions", versions)
+    monkeypatch.setattr(core.tables, "MIGRATIONS", tmp_path)
+    before = f'down_revision: str | None = (\n    "{HEAD}"\n)\nbranch_labels = None\n'
+    for name in ("a" * 12, "b" * 12):
+        (versions / f"{name}.py").write_text(
+            f'"""After {HEAD}."""\nrevision: str = "{name}"\n{before}'
+        )
+    merge = f'revision = "{"c" * 12}"\ndown_revision = (\n    "{"a" * 12}",\n    "{"b" * 12}",\n)\n'
+    (versions / "merge.py").write_text(merge)
+    script = ScriptDirectory(str(tmp_path))
+    assert revisions() == {
+        migration.revision: set(migration._all_down_revisions)
+        for migration in script.walk_revisions()
+    }
+    assert {FIRST, SECOND, "c" * 12} <= revisions().keys()
+
+
+def test_a_start_loads_no_alembic(tmp_path: Path) -> None:
+    script = "from database import init_db; init_db(); import sys; print('alembic' in sys.modules)"
+    assert run_python("-c", script, folder=tmp_path).stdout == "True\n"  # to stamp a new database
+    assert run_python("-c", script, folder=tmp_path).stdout == "False\n"
 
 
 def test_files_are_named_by_date_and_subject() -> None:

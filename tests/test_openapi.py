@@ -55,9 +55,9 @@ def test_operations_can_be_told_apart() -> None:
     summaries = [operation["summary"] for operation in OPERATIONS.values()]
     assert len(set(summaries)) == len(summaries)
     assert {operation["tags"][0] for operation in OPERATIONS.values()} == {
-        "/users",
-        "/user",
-        "/health",
+        "users",
+        "user",
+        "health",
     }
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import settings
-from tests.server import run_python
-from tests.test_database import BARE_CLIENT
+from core import settings
+from tests.processes import BARE_CLIENT, run_python
 
 
 def test_settings_from_a_file(tmp_path: Path) -> None:

@@ -1,0 +1,194 @@
+"""Connections: how many there are, how long we wait for them, and what each is told first."""
+
+import sqlite3
+from functools import cache
+from typing import Any
+
+import psycopg
+from sqlalchemy import (
+    URL,
+    AsyncAdaptedQueuePool,
+    Engine,
+    NullPool,
+    QueuePool,
+    create_engine,
+    event,
+    make_url,
+)
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DisconnectionError, InvalidRequestError, SQLAlchemyError
+
+from core.settings import settings
+
+READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
+POOL_SIZE = 10  # connections, in each of the two pools of a process
+
+# How long we wait for PostgreSQL, in seconds (tcp_user_timeout: milliseconds). Without these
+# limits, whoever is connected to a server that has vanished waits for a quarter of an hour:
+# https://www.postgresql.org/docs/current/libpq-connect.html
+POSTGRESQL_LIMITS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 5000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+
+
+# ---- Events of all engines: https://docs.sqlalchemy.org/en/21/core/events.html
+
+
+@event.listens_for(Engine, "connect")
+def prepare_sqlite(connection: Any, record: Any) -> None:
+    """Give each new connection to SQLite what PostgreSQL has from the start."""
+    if not hasattr(connection, "create_function"):
+        return  # not SQLite
+    connection.cursor().execute("PRAGMA foreign_keys = ON")
+    # SQLite's own lower() knows only A to Z; a search for "éric" has to find "Éric".
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
+
+
+@event.listens_for(Engine, "checkout")
+def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
+    """Replace a pooled connection that the PostgreSQL server has closed in the meantime.
+
+    The last message of the server is here already, unread. To read it takes no round trip, unlike
+    `pool_pre_ping`.
+    """
+    if isinstance(record.driver_connection, psycopg.BaseConnection):
+        try:
+            record.driver_connection.pgconn.consume_input()  # reads the server's last message
+            record.driver_connection.pgconn.consume_input()  # then finds the end: an error
+        except psycopg.OperationalError as error:
+            raise DisconnectionError from error
+
+
+@event.listens_for(Engine, "handle_error")
+def keep_rows_out_of_logs(context: ExceptionContext) -> None:
+    """Keep only the first line of an error: in the others, PostgreSQL quotes what was written."""
+    if isinstance(context.original_exception, psycopg.Error) and not settings.debug:
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if error is not None and error.args:
+                error.args = (str(error.args[0]).partition("\n")[0],)
+
+
+# ---- Events of ours
+
+
+def use_wal(connection: Any, record: Any) -> None:
+    """Let readers and the writer of an SQLite file not block each other."""
+    if hasattr(connection, "create_function"):
+        connection.cursor().execute("PRAGMA journal_mode = WAL")
+
+
+def notice_outdated_connection(context: ExceptionContext) -> None:
+    """Throw a connection away that cannot be used any more, so that the next one can.
+
+    Its server may have become a standby, or its file was read-only when it was opened: it cannot
+    write. Or a migration has changed a table, and a statement was prepared for the old one.
+    """
+    error = context.original_exception
+    on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    if on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        if context.dialect.skip_autocommit_rollback:  # a connection of `read_engine`
+            raise InvalidRequestError(READ_ONLY)
+        context.is_disconnect = True
+    elif isinstance(error, psycopg.errors.FeatureNotSupported) and "cached plan" in str(error):
+        context.is_disconnect = True
+
+
+# ---- Engines
+
+
+def engine_options(url: str | URL) -> dict[str, Any]:
+    """Return what `create_engine` takes beside `url`: a pool that fits, and limits.
+
+    A limit in the URL itself, like `?connect_timeout=2`, stands.
+    """
+    database = make_url(url)
+    postgresql = database.get_backend_name() == "postgresql"
+    options = {
+        "echo": settings.debug,
+        "hide_parameters": not settings.debug,  # what users typed is not written to the log
+        "pool_size": POOL_SIZE,
+        "pool_timeout": 10,  # seconds
+        "max_overflow": 0,
+    }
+    if in_memory(database):
+        # Such a database is gone with its connection. All sessions use a single one, in turn.
+        pool = AsyncAdaptedQueuePool if database.get_dialect().is_async else QueuePool
+        same = {"connect_args": {"check_same_thread": False}}
+        return options | same | {"poolclass": pool, "pool_size": 1}
+    limits = POSTGRESQL_LIMITS if postgresql else {"timeout": 30}
+    arguments: dict[str, object] = {k: v for k, v in limits.items() if k not in database.query}
+    if postgresql:
+        # Better an error than a request that waits for ever. The last of equal options counts.
+        own = database.query.get("options", "")
+        arguments["options"] = f"-c statement_timeout=30s -c lock_timeout=5s {own}"
+    return options | {"connect_args": arguments}
+
+
+def in_memory(url: URL) -> bool:
+    """Tell whether the database at `url` is an SQLite database without a file."""
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+
+
+def new_engine(url: str | URL, **more: Any) -> Engine:
+    """Return an engine with `engine_options(url)` and `more`."""
+    engine = create_engine(url, **engine_options(url), **more)
+    event.listen(engine, "connect", use_wal)
+    event.listen(engine, "handle_error", notice_outdated_connection)
+    return engine
+
+
+@cache
+def read_engine(engine: Engine) -> Engine:
+    """Return an engine that only reads from the database of `engine`.
+
+    With AUTOCOMMIT there is no BEGIN before a SELECT and no ROLLBACK after it: on PostgreSQL one
+    round trip instead of three. Each statement still sees the data as of one moment. A write,
+    which would be committed at once, is an error. A database in memory has a single connection
+    for everything, and so `engine` itself is returned.
+    """
+    if in_memory(engine.url):
+        return engine
+    read_engine = new_engine(
+        engine.url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
+    )
+
+    @event.listens_for(read_engine, "connect")
+    def make_read_only(connection: Any, record: Any) -> None:
+        if engine.name == "sqlite":
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            # Set from the start, it would hide the server from target_session_attrs=read-write.
+            connection.execute("SET default_transaction_read_only = on")
+
+    return read_engine
+
+
+@cache
+def unpooled_engine(engine: Engine) -> Engine:
+    """Return an engine that opens a new connection each time, to the database of `engine`.
+
+    For what must not wait for the pool, or take from it for long.
+    """
+    if in_memory(engine.url):
+        return engine
+    arguments = engine_options(engine.url)["connect_args"]
+    return create_engine(engine.url, poolclass=NullPool, connect_args=arguments)
+
+
+# ---- What may be said of them
+
+
+def name_of(bind: Engine) -> str:
+    """Return the URL of a database as it may be shown: without passwords."""
+    hosts = {key: bind.url.query[key] for key in ("host", "port") if key in bind.url.query}
+    return bind.url.set(query=hosts).render_as_string(hide_password=True)
+
+
+def explain(error: SQLAlchemyError, bind: Engine) -> str:
+    """Return in one line which database cannot be used, and why."""
+    reason = " ".join(str(getattr(error, "orig", error)).split())
+    return f"Database error: cannot use {name_of(bind)}: {reason}"

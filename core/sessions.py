@@ -1,0 +1,190 @@
+"""How a request gets its session: in turn, and a single one however often it is asked for.
+
+FastAPI gives a session to every request that comes, and runs endpoints in 40 threads. With enough
+clients, some requests hold a connection and wait for a thread, while all threads wait for a
+connection: nobody is answered any more. Here, no more requests have a session at once than there
+are connections. The others wait in a queue, without a thread, and not for ever.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from sqlalchemy import Engine, QueuePool, exc
+from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
+
+from core.engines import read_engine, unpooled_engine
+
+MAX_WAIT = 10.0  # seconds that a request waits for its turn
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+GetDb = Callable[[], Iterator[Session]]
+
+
+# ---- What an endpoint may say of itself
+
+
+def read_only(endpoint: Endpoint) -> Endpoint:
+    """Say that an endpoint only reads.
+
+    On PostgreSQL, its session needs one round trip for a statement instead of three, and it never
+    waits for those who write. A write is an InvalidRequestError that says so.
+    """
+    endpoint.__dict__["session_kind"] = "read_only"
+    return endpoint
+
+
+def new_connection(endpoint: Endpoint) -> Endpoint:
+    """Say that an endpoint needs a connection that nobody has used before, as /health does."""
+    endpoint.__dict__["session_kind"] = "new_connection"
+    return endpoint
+
+
+def kind_of(connection: HTTPConnection) -> str:
+    """Return the kind of session that a request gets, which is up to its endpoint."""
+    if connection.scope["type"] == "websocket":
+        return "websocket"
+    marked: str | None = getattr(connection.scope.get("endpoint"), "session_kind", None)
+    # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
+    return marked or ("GET" if connection.scope.get("method") in ("GET", "HEAD") else "write")
+
+
+# ---- Queues
+
+
+class Queue:
+    """Lets no more than `limit` requests have a session at once, the first to come first."""
+
+    def __init__(self, limit: int, max_wait: float = MAX_WAIT) -> None:
+        self.limit = limit
+        self.max_wait = max_wait
+        # A server has one event loop, but each TestClient has its own.
+        self.places = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+
+    async def turn(self) -> asyncio.Semaphore:
+        """Wait for a place and return what to release; raises `exc.TimeoutError` if none comes."""
+        places = self.places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.limit))
+        try:
+            async with asyncio.timeout(self.max_wait):
+                await places.acquire()
+        except TimeoutError:
+            raise exc.TimeoutError(f"no session was free within {self.max_wait} s") from None
+        return places
+
+
+class Lane(NamedTuple):
+    """A queue, and the engine of the sessions to which it leads."""
+
+    queue: Queue
+    engine: Callable[[Engine], Engine]
+
+
+def lanes_of(engine: Engine) -> dict[str, Lane]:
+    """Return the lane of each kind of session."""
+    # Another pool, like the StaticPool of many lessons, has a single connection.
+    connections = engine.pool.size() if isinstance(engine.pool, QueuePool) else 1
+    write = get = Lane(Queue(connections), lambda engine: engine)
+    # One that stays for hours keeps nobody waiting. What it holds is a connection of its own.
+    websocket = Lane(Queue(sys.maxsize), unpooled_engine)
+    if connections == 1:  # as in memory: everybody waits in a single line
+        return dict.fromkeys(("write", "GET", "read_only", "new_connection"), write) | {
+            "websocket": websocket
+        }
+    if engine.name == "sqlite" and connections > 2:
+        # SQLite has one writer at a time. If ten requests try at once, some of them try in vain
+        # again and again: the slowest 1 % take 350 ms instead of 54. So two may try. Two and not
+        # one, so that one slow endpoint of your own does not hold up everybody.
+        write = Lane(Queue(2), write.engine)
+        get = Lane(Queue(connections - 2), get.engine)
+    return {
+        "write": write,
+        "GET": get,
+        "read_only": Lane(Queue(connections), read_engine),
+        "new_connection": Lane(Queue(1), unpooled_engine),
+        "websocket": websocket,
+    }
+
+
+# ---- Sessions
+
+
+class Shared:
+    """The session of one request, for all who ask for it there."""
+
+    def __init__(self, get_db: GetDb, place: asyncio.Semaphore) -> None:
+        self.opened = contextmanager(get_db)()
+        self.place = place
+        self.users = 0
+        try:
+            self.db = self.opened.__enter__()
+        except BaseException:
+            place.release()
+            raise
+
+    async def close(self, error: BaseException | None) -> None:
+        """Run what follows the yield in `get_db`, and let the next in line have the place."""
+        ending = (type(error), error, error.__traceback__) if error else (None, None, None)
+        try:
+            # To end a transaction means to wait for the database: in a thread, and in one that no
+            # other request can take. A session that only reads has none.
+            if self.db.in_transaction() and not self.db.get_bind().dialect.skip_autocommit_rollback:
+                await run_sync(self.opened.__exit__, *ending, limiter=CapacityLimiter(1))
+            else:
+                self.opened.__exit__(*ending)
+        finally:
+            self.place.release()
+
+
+def in_turn(
+    engine: Engine, prepare: Callable[[Engine], None] = lambda engine: None
+) -> Callable[[GetDb], GetDb]:
+    """Make FastAPI hand out the sessions of `get_db` in turn; the code of `get_db` stays as it is.
+
+    No more of them are used at once than `engine` has connections. `prepare` is called with the
+    engine of a session before anybody uses it.
+
+    FastAPI looks through decorators, by `__wrapped__`. So it finds the async generator below, gives
+    it the request that it asks for, and needs no thread for it. Whoever calls `get_db()` without a
+    request, like a script, gets the plain generator.
+    """
+    lanes = lanes_of(engine)
+
+    def decorate(get_db: GetDb) -> GetDb:
+        async def for_request(connection: HTTPConnection) -> AsyncIterator[Session]:
+            # One for a request, whoever asks for it there and in whichever scope.
+            sessions: dict[GetDb, Shared] = connection.scope.setdefault("database_sessions", {})
+            lane = lanes[kind_of(connection)]
+            if get_db not in sessions:
+                sessions[get_db] = Shared(get_db, await lane.queue.turn())
+            shared = sessions[get_db]
+            shared.users += 1
+            failed: BaseException | None = None
+            try:
+                if shared.users == 1 and isinstance(shared.db.bind, Engine):
+                    prepare(shared.db.bind)
+                    shared.db.bind = lane.engine(shared.db.bind)
+                yield shared.db
+            except BaseException as error:
+                failed = error
+                raise
+            finally:
+                shared.users -= 1
+                if not shared.users:
+                    del sessions[get_db]
+                    await shared.close(failed)
+
+        @wraps(get_db)
+        def door(connection: HTTPConnection | None = None) -> Any:
+            return get_db() if connection is None else for_request(connection)
+
+        vars(door)["__wrapped__"] = for_request
+        return door
+
+    return decorate

@@ -1,0 +1,147 @@
+"""The tables: created in a new database, compared with the code in one that has them already."""
+
+import ast
+from pathlib import Path
+from types import ModuleType
+
+from sqlalchemy import (
+    CheckConstraint,
+    Connection,
+    Inspector,
+    MetaData,
+    Table,
+    UniqueConstraint,
+    func,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+
+class OutdatedError(SQLAlchemyError):
+    """The tables are not those that the code needs; the text says what to do."""
+
+
+def lock_schema(connection: Connection) -> None:
+    """Wait until nobody else creates or changes tables, and keep others out until the commit."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    # Somebody's migration may take longer than a request may wait.
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '10min'")
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    connection.execute(select(func.pg_advisory_xact_lock(1)))
+    connection.exec_driver_sql("RESET lock_timeout")
+    connection.exec_driver_sql("RESET statement_timeout")
+
+
+def create(connection: Connection, metadata: MetaData, models: ModuleType) -> None:
+    """Create the tables in a new database; look whether an old one has what the code needs.
+
+    Migrations look after the tables that are named in `models`. Other tables of `metadata`, like
+    those of the examples, are created where they are missing. `connection` is in no transaction
+    yet, and in one afterwards. Raises OutdatedError, and has changed nothing then, if a migration
+    is needed.
+    """
+    lock_schema(connection)  # several workers start at the same time
+    inspector = inspect(connection)
+    done = set()
+    if inspector.has_table("alembic_version"):
+        done = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
+    followed = revisions()
+    newest = followed.keys() - set().union(*followed.values())
+    if done - followed.keys():
+        lost = min(done - followed.keys())
+        raise OutdatedError(f"it is newer than this code ({lost}): update the code")
+    tables = tables_in(models)
+    missing = differences(inspector, metadata, {table.name for table in tables})
+    if not done:
+        new = not any(inspector.has_table(table.name) for table in tables)
+        # Without a revision, but complete: metadata.create_all() has been here.
+        if new or not (missing or lacks_rules(inspector, tables)):
+            metadata.create_all(connection)
+            stamp(connection)
+            return
+    if missing or done != newest:
+        what = ", ".join(missing) or "not every migration has been run"
+        mend = "alembic upgrade head"
+        if done == newest:
+            write = 'alembic revision --autogenerate -m "say what has changed"'
+            mend = f"{write}, read the file that it writes, then run {mend}"
+        elif len(newest) > 1:
+            mend = f"alembic merge heads -m merge, then {mend}"
+        raise OutdatedError(f"it is older than this code ({what}): run {mend}")
+    metadata.create_all(connection)
+
+
+def tables_in(models: ModuleType) -> list[Table]:
+    """Return the tables that are named in a module, as classes or as they are."""
+    found = (getattr(thing, "__table__", thing) for thing in vars(models).values())
+    return [table for table in found if isinstance(table, Table)]
+
+
+def revisions() -> dict[str, set[str]]:
+    """Return the revisions that this code knows, each with those that it follows.
+
+    They are read as text: to load Alembic takes 70 ms, at each start.
+    """
+    followed: dict[str, set[str]] = {}
+    for path in (MIGRATIONS / "versions").glob("*.py"):
+        values = {}
+        for line in ast.parse(path.read_text(encoding="utf-8")).body:
+            match line:  # as revision = "..." or as revision: str = "..."
+                case (
+                    ast.Assign(targets=[ast.Name(name)], value=ast.expr() as value)
+                    | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
+                ) if name in ("revision", "down_revision"):
+                    values[name] = ast.literal_eval(value)
+        before = values["down_revision"] or ()  # None for the first one, two after a merge
+        followed[values["revision"]] = {before} if isinstance(before, str) else set(before)
+    lost = set().union(*followed.values()) - followed.keys()
+    if lost:
+        text = f"migrations/versions lacks {min(lost)}, which others follow: get it back"
+        raise OutdatedError(text)
+    return followed
+
+
+def stamp(connection: Connection) -> None:
+    """Enter in a new database that no migration has to be run."""
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(MIGRATIONS))
+    MigrationContext.configure(connection).stamp(script, "heads")
+
+
+def differences(inspector: Inspector, metadata: MetaData, needed: set[str]) -> list[str]:
+    """Return what is wrong with the tables, so that calls would fail; in words, one for each."""
+    wrong = []
+    for table in metadata.sorted_tables:
+        if inspector.has_table(table.name):
+            there = {column["name"]: column for column in inspector.get_columns(table.name)}
+            wrong += [f"no column {c}" for c in table.columns if c.name not in there]
+            wrong += [
+                f"a value is needed for {table.name}.{name}, which the code does not know"
+                for name, column in there.items()
+                if name not in table.columns
+                and not (column["nullable"] or column["default"])
+                and not (column.get("identity") or column.get("computed"))
+            ]
+        elif table.name in needed:
+            wrong.append(f"no table {table}")
+    return wrong
+
+
+def lacks_rules(inspector: Inspector, tables: list[Table]) -> bool:
+    """Tell whether a table lacks a rule of the code, like that emails are in lower case."""
+    for table in tables:
+        checks = inspector.get_check_constraints(table.name)
+        uniques = inspector.get_unique_constraints(table.name)
+        there = {rule["name"] for rule in (*checks, *uniques)}
+        for rule in table.constraints:
+            if isinstance(rule, (CheckConstraint, UniqueConstraint)) and rule.name not in there:
+                return True
+    return False

@@ -1,0 +1,59 @@
+"""What docs/build-on-it.md says works, word for word."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.server import ROOT
+from tests.docs.reader import Reader
+from tests.processes import copy_app, run_python
+
+PAGE = (ROOT / "docs" / "build-on-it.md").read_text()
+CALLS, TEST, SESSION, DEPENDENCY = re.split(r"^## .*\n", PAGE, flags=re.MULTILINE)[1:]
+
+
+@pytest.fixture
+def reader(tmp_path: Path, url: str) -> Reader:
+    """Somebody with a copy of the app."""
+    copy_app(tmp_path / "app")
+    return Reader(tmp_path / "app", url)
+
+
+def test_a_table_and_its_calls_in_a_new_database(reader: Reader) -> None:
+    reader.follow(CALLS, leave_out=("migration",))
+
+
+def test_a_table_and_its_calls_in_a_database_with_users(reader: Reader) -> None:
+    reader.run("$ python -m examples.manage init-db\nThe tables are there.\n")
+    reader.follow(CALLS)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_its_test(reader: Reader) -> None:
+    reader.follow(CALLS, leave_out=("console",))
+    reader.follow(TEST.replace("2 passed", "...2 passed..."))
+    assert not (reader.folder / "app.db").exists()
+
+
+def ask(reader: Reader, module: str, path: str) -> str:
+    """Return what a call of a file that the page has written prints and answers."""
+    script = f"import {module}; from fastapi.testclient import TestClient\n"
+    script += f"with TestClient({module}.app) as client: print(client.get('{path}').json())"
+    folder = reader.folder
+    done = run_python("-c", script, folder=folder, PYTHONPATH=str(folder), DATABASE_URL=reader.url)
+    return done.stdout + done.stderr
+
+
+def test_a_session_after_the_answer(reader: Reader) -> None:
+    reader.follow(SESSION)
+    assert ask(reader, "report", "/report") == "0 users\n{'detail': \"Look at the server's log\"}\n"
+
+
+def test_a_dependency_that_yields(reader: Reader) -> None:
+    reader.follow(DEPENDENCY)
+    printed = "0 users\n{'detail': \"Look at the server's log\"}\n"
+    assert ask(reader, "audited", "/audited") == printed
+    path = reader.folder / "audited.py"
+    path.write_text(path.read_text().replace(', scope="function"', ""))
+    assert "DependencyScopeError" in ask(reader, "audited", "/audited")

@@ -1,0 +1,74 @@
+"""The README tells the truth."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from benchmarks.server import ROOT, Call, Server
+from core.settings import Settings
+from tests.processes import copy_app
+from tests.users import ADA
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_setting_is_documented() -> None:
+    documented = re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE)
+    assert documented == [name.upper() for name in Settings.model_fields]
+    example = (ROOT / ".env.example").read_text()
+    shown = re.findall(r"^(?:# )?([A-Z_]+)=", example, re.MULTILINE)
+    assert list(dict.fromkeys(shown)) == documented
+
+
+def test_every_example_is_linked() -> None:
+    examples = {f"examples/{path.name}" for path in (ROOT / "examples").glob("[!_]*.py")}
+    assert set(re.findall(r"\]\((examples/\w+\.py)\)", README)) == examples
+
+
+def test_curl_prints_what_the_readme_says(tmp_path: Path) -> None:
+    console = re.search(r"```console\n(.*?)```", README, re.DOTALL)
+    assert console
+    with Server(f"sqlite:///{tmp_path}/app.db") as server:
+        for command, output in re.findall(r"^\$ (.*)\n(.*)", console[1], re.MULTILINE):
+            command = command.replace("localhost:8000", server.address)
+            assert subprocess.check_output(command, shell=True, text=True) == output
+
+
+def test_what_the_readme_pastes_holds(url: str, tmp_path: Path) -> None:
+    """The endpoint of its first screen, at the end of main.py, with what it has to import."""
+    pasted = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert pasted
+    copy_app(tmp_path / "app")
+    imports = "from fastapi import Depends\nfrom sqlalchemy.orm import Session\n"
+    imports += "from database import get_db\nfrom models import User\n"
+    with (tmp_path / "app" / "main.py").open("a") as main:
+        main.write(f"\n\n{imports}\n\n{pasted[1]}")
+    with Server(url, folder=tmp_path / "app") as server:
+        server.client.post("/user", json=ADA)
+        calls: list[Call] = [("GET", "/pasted/user?user_id=1", None)] * 500
+        assert {answer.status_code for answer in server.at_once(calls)} == {200}
+
+
+def test_the_french_one_has_the_same_code() -> None:
+    french = (ROOT / "README.fr.md").read_text()
+    blocks, shown = (re.findall(r"^```.*?^```$", t, re.DOTALL | re.M) for t in (README, french))
+    assert shown == blocks[: len(shown)]
+    rows, shown_rows = (re.findall(r"^\| (`.*?`) \|", t, re.M) for t in (README, french))
+    assert shown_rows == rows[: len(shown_rows)]
+
+
+def test_links_lead_somewhere() -> None:
+    """In all documents: files, and headings in them."""
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")):
+        for link in re.findall(r"\]\(([^)#\s]*(?:#[^)\s]*)?)\)", page.read_text()):
+            file, _, heading = link.partition("#")
+            if file.startswith("http"):
+                continue
+            target = page.parent / file if file else page
+            assert target.exists(), f"{page.name}: {link}"
+            if heading:
+                titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                slugs = [
+                    re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
+                ]
+                assert heading in slugs, f"{page.name}: {link}"

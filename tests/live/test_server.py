@@ -1,0 +1,121 @@
+"""What only shows on a real server with many clients."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.server import ROOT, Call, Server
+from tests.live.tools import new_user
+from tests.users import ADA
+
+KINDS = ("/user", "/pasted/user", "/alias/user", "/read-only/user", "/async/user", "/own/user")
+
+
+@pytest.mark.parametrize("clients", [100, 500])
+def test_what_is_pasted_holds(url: str, clients: int) -> None:
+    """In every form, reading and writing at once, with the calls of the app beside it."""
+    with Server(url, app="benchmarks.pasted:app") as server:
+        server.client.post("/user", json=ADA)
+        for path in KINDS:
+            answers = server.at_once([("GET", f"{path}?user_id=1", None)] * clients)
+            assert Counter(answer.status_code for answer in answers) == {200: clients}
+        mixed: list[Call] = []
+        for number in range(clients // 5):
+            mixed += [("GET", f"{path}?user_id=1", None) for path in ("/user", "/pasted/user")]
+            mixed += [("POST", path, new_user(path, number)) for path in ("/user", "/pasted/user")]
+            mixed += [("GET", "/users", None)]
+        answers = server.at_once(mixed)
+        assert Counter(answer.status_code for answer in answers) == {200: clients}
+
+
+@pytest.mark.parametrize("call", [("GET", "/users", None), ("PATCH", "/users/1", {"name": "Eve"})])
+def test_200_clients_at_once(url: str, call: Call) -> None:
+    with Server(url) as server:
+        server.client.post("/user", json=ADA)
+        assert {answer.status_code for answer in server.at_once([call] * 200)} == {200}
+
+
+def test_one_email_and_64_clients(url: str) -> None:
+    with Server(url) as server:
+        answers = server.at_once([("POST", "/user", ADA)] * 64)
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 63}
+        assert len(server.client.get("/users").json()) == 1
+
+
+def test_four_workers_start_on_an_empty_database(url: str) -> None:
+    with Server(url, "--workers=4") as server:
+        answers = server.at_once([("POST", "/user", new_user("n", number)) for number in range(50)])
+        assert {answer.status_code for answer in answers} == {200}
+        assert len(server.client.get("/users").json()) == 50
+
+
+def test_a_body_of_30_mb(url: str) -> None:
+    with Server(url) as server:
+        json = {"Content-Type": "application/json"}
+        answer = server.client.post("/user", content=b"x" * 30_000_000, headers=json)
+        assert answer.status_code == 413
+        assert answer.json() == {"detail": "Body larger than 1 MiB"}
+        assert server.client.post("/user", json=ADA).status_code == 200
+
+
+def test_the_command_of_the_readme(tmp_path: Path) -> None:
+    with Server(f"sqlite:///{tmp_path}/app.db", "--reload") as server:
+        assert server.client.get("/users").json() == []
+        assert "swagger-ui" in server.client.get("/", follow_redirects=True).text
+
+
+@pytest.mark.parametrize("memory", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory(memory: str) -> None:
+    with Server(memory) as server:
+        calls: list[Call] = [("POST", "/user", new_user("n", number)) for number in range(50)]
+        assert {answer.status_code for answer in server.at_once(calls)} == {200}
+        assert len(server.client.get("/users").json()) == 50
+
+
+def test_python_main_py_runs_the_app(tmp_path: Path) -> None:
+    environment = os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/app.db"}
+    with subprocess.Popen(
+        [sys.executable, "main.py"],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stderr
+        lines = [process.stderr.readline() for _ in range(3)]
+        process.terminate()
+        lines += process.stderr
+    assert f"INFO:     Database: sqlite:///{tmp_path}/app.db\n" in lines
+    assert any("http://127.0.0.1:8000" in line for line in lines)
+
+
+def test_a_front_end_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An origin that is listed may read the answers, also those of errors; others may not."""
+    monkeypatch.setenv("CORS_ORIGINS", "http://localhost:5173, https://app.example.com")
+    with Server(f"sqlite:///{tmp_path}/app.db") as server:
+        for origin in ("http://localhost:5173", "https://app.example.com"):
+            for path in ("/users", "/users/7", "/users/x"):
+                headers = server.client.get(path, headers={"Origin": origin}).headers
+                assert headers["Access-Control-Allow-Origin"] == origin
+                assert "X-Total-Count" in headers["Access-Control-Expose-Headers"]
+            asked = {
+                "Origin": origin,
+                "Access-Control-Request-Method": "PATCH",
+                "Access-Control-Request-Headers": "content-type",
+            }
+            answer = server.client.options("/users/1", headers=asked)
+            assert answer.status_code == 200
+            assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+        headers = server.client.get("/users", headers={"Origin": "http://evil.example"}).headers
+        assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_without_origins_no_header_is_added(tmp_path: Path) -> None:
+    with Server(f"sqlite:///{tmp_path}/app.db") as server:
+        headers = server.client.get("/users", headers={"Origin": "http://localhost:5173"}).headers
+        assert not any(name.startswith("access-control") for name in headers)

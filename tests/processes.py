@@ -1,0 +1,96 @@
+"""What runs as a process of its own: Python, a copy of the app, a PostgreSQL of the machine."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.server import ROOT, free_port
+from core.settings import Settings
+
+BARE_CLIENT = """
+from fastapi.testclient import TestClient
+from main import app
+client = TestClient(app)
+print(client.get("/users").json())
+"""
+
+
+@contextmanager
+def debian_postgresql() -> Iterator[str]:
+    """Run Debian's PostgreSQL, which has extensions, and yield its URL."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    needs(programs, "a PostgreSQL with pg_trgm: apt-get install postgresql")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        as_user = []
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(folder, "postgres")
+            as_user = ["runuser", "-u", "postgres", "--"]
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*as_user, str(programs[-1] / program), "-D", f"{folder}/data", *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+        port = free_port()
+        run("initdb", "-A", "trust", "-U", "postgres", "--locale=C.UTF-8", "-E", "UTF8")
+        run("pg_ctl", "-l", f"{folder}/log", "-w", "-o", f"-h 127.0.0.1 -p {port} -k ''", "start")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-m", "immediate", "stop")
+
+
+def needs(found: object, how: str) -> None:
+    """Skip the test where something is not found, and say how to get it; fail where CI is set."""
+    if not found:
+        (pytest.fail if "CI" in os.environ else pytest.skip)(f"needs {how}")
+
+
+def copy_app(folder: Path) -> None:
+    """Put a copy of the app into a new folder, to be changed there."""
+    folder.mkdir(exist_ok=True)
+    for file in (*ROOT.glob("*.py"), ROOT / "pyproject.toml"):
+        shutil.copy(file, folder)
+    for room in ("core", "migrations", "examples"):
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def run_python(
+    *arguments: str, folder: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder, with no settings but those given; return what it printed."""
+    inherited = {k: v for k, v in os.environ.items() if k.lower() not in Settings.model_fields}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@contextmanager
+def running_postgres(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the example in a poor environment; yield its process and the URL that it prints."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "examples.postgres", str(folder)],
+        cwd=ROOT,
+        env={name: os.environ[name] for name in ("PATH", "HOME")} | {"LC_ALL": "C"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("PostgreSQL is running. ")
+        printed = re.fullmatch("export DATABASE_URL='(.+)'", process.stdout.readline().strip())
+        assert printed
+        assert process.stdout.readline() == "Ctrl-C stops it.\n"
+        yield process, printed[1]

@@ -1,0 +1,614 @@
+"""How a request gets its session, and how long it waits for it."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import pytest
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket
+from fastapi.responses import StreamingResponse
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, StaticPool, create_engine, exc, func, insert, select, text
+from sqlalchemy.orm import Session, sessionmaker
+from starlette.requests import HTTPConnection
+
+import database
+from core.engines import new_engine, read_engine
+from core.errors import HANDLERS
+from core.sessions import MAX_WAIT, Queue, in_turn, lanes_of, read_only
+from database import SessionDep, SessionLocal, get_db
+from main import app
+from models import User
+from tests.processes import run_python
+from tests.users import ADA, BOB
+
+NUMBER_OF_USERS = select(func.count(User.id))
+PastedDep = Annotated[Session, Depends(get_db)]
+
+
+def number_of_users() -> int:
+    with SessionLocal() as db:
+        return db.scalar(NUMBER_OF_USERS) or 0
+
+
+def assert_all_returned(engine: Engine) -> None:
+    """No connection of the pools is lent to anybody."""
+    for used in (engine, read_engine(engine)):
+        assert "Current Checked out connections: 0" in used.pool.status()
+
+
+# ---- As in the lessons
+
+
+def test_get_db_is_the_generator_of_the_lessons(engine: Engine) -> None:
+    """In a script, where there is no request."""
+    generator = get_db()
+    db = next(generator)
+    assert db.scalar(NUMBER_OF_USERS) == 0
+    generator.close()  # type: ignore[attr-defined]
+    with contextmanager(get_db)() as db:
+        db.execute(text("SELECT 1"))
+        assert "Current Checked out connections: 1" in engine.pool.status()
+    assert_all_returned(engine)
+    assert inspect.isgenerator(generator)
+    assert get_db.__name__ == "get_db"
+    assert str(get_db.__doc__).startswith("Yield a session")
+    assert get_args(SessionDep)[1] == Depends(get_db, scope="function")
+
+
+def test_an_endpoint_as_it_is_pasted(engine: Engine) -> None:
+    own = FastAPI()
+
+    @own.get("/pasted/user", response_model=None)
+    def get_user(user_id: int, db: Session = Depends(get_db)) -> str | None:  # noqa: B008
+        user = db.query(User).filter(User.id == user_id).first()
+        return user.name if user else None
+
+    @own.post("/pasted/user")
+    def create_user(name: str, db: Session = Depends(get_db)) -> int:  # noqa: B008
+        user = User(name=name, email=f"{name}@example.com")
+        db.add(user)
+        db.commit()
+        db.refresh(user)
+        return user.id
+
+    client = TestClient(own)
+    assert client.post("/pasted/user?name=ada").json() == 1
+    assert client.get("/pasted/user?user_id=1").json() == "ada"
+    assert client.get("/pasted/user?user_id=2").json() is None
+    assert_all_returned(engine)
+
+
+def test_a_get_that_says_nothing_may_write(engine: Engine) -> None:
+    """As a link does that confirms an email; with locks and savepoints."""
+    own = FastAPI()
+
+    @own.get("/confirm/{user_id}")
+    def confirm(user_id: int, db: PastedDep) -> bool:
+        user = db.get_one(User, user_id, with_for_update=True)
+        with db.begin_nested():
+            user.is_active = not user.is_active
+        db.commit()
+        return user.is_active
+
+    TestClient(app).post("/user", json=ADA)
+    assert TestClient(own).get("/confirm/1").json() is False
+    assert TestClient(app).get("/users/1").json()["is_active"] is False
+
+
+# ---- An endpoint that only reads
+
+
+@pytest.mark.parametrize("how", ["execute", "returning", "flush", "commit"])
+def test_what_only_reads_cannot_write(engine: Engine, how: str) -> None:
+    """Where every statement is committed at once, a mistake would be there to stay."""
+    own = FastAPI(exception_handlers=HANDLERS)
+
+    @own.post("/")
+    @read_only
+    def write(db: SessionDep) -> None:
+        if how == "execute":
+            db.execute(insert(User), ADA)
+        elif how == "returning":
+            db.execute(insert(User).returning(User.id), ADA)
+        else:
+            db.add(User(**ADA))
+            getattr(db, how)()
+
+    with pytest.raises(exc.InvalidRequestError, match="take @read_only away"):
+        TestClient(own).post("/")
+    assert TestClient(own, raise_server_exceptions=False).post("/").status_code == 500
+    assert number_of_users() == 0
+    assert_all_returned(engine)
+
+
+def test_what_only_reads_sees_what_was_just_written(engine: Engine) -> None:
+    """It keeps no transaction open that would show it the data of an earlier moment."""
+    own = FastAPI()
+
+    @own.get("/")
+    @read_only
+    def count(db: SessionDep) -> list[int | None]:
+        counted = []
+        for number in range(3):
+            counted.append(db.scalar(NUMBER_OF_USERS))
+            with SessionLocal.begin() as other:
+                other.add(User(name="N", email=f"{number}@example.com"))
+        return counted
+
+    assert TestClient(own).get("/").json() == [0, 1, 2]
+
+
+def test_read_only_outlives_another_decorator(engine: Engine) -> None:
+    """One that is written with functools.wraps, as most are."""
+    own = FastAPI()
+
+    def logged(endpoint: Any) -> Any:
+        @wraps(endpoint)
+        def logging(*arguments: Any, **more: Any) -> Any:
+            return endpoint(*arguments, **more)
+
+        return logging
+
+    @own.get("/")
+    @logged
+    @read_only
+    def kind(db: SessionDep) -> bool:
+        return db.get_bind() is read_engine(engine)
+
+    assert TestClient(own).get("/").json() is True
+
+
+def test_the_kind_is_up_to_the_endpoint(engine: Engine) -> None:
+    own = FastAPI()
+
+    def current_user(db: SessionDep) -> Any:
+        return db.get_bind()
+
+    Bind = Annotated[Any, Depends(current_user)]  # noqa: N806
+
+    @own.get("/read")
+    @read_only
+    def read(bind: Bind) -> bool:
+        return bind is read_engine(engine)
+
+    @own.get("/write")
+    @own.post("/write")
+    def write(bind: Bind) -> bool:
+        return bind is engine
+
+    client = TestClient(own)
+    assert client.get("/read").json() is True
+    assert client.get("/write").json() is client.post("/write").json() is True
+
+
+# ---- One session for a request
+
+
+def test_one_session_for_a_request(engine: Engine) -> None:
+    """However often it is asked for, in both scopes, and without FastAPI's cache."""
+    own = FastAPI()
+
+    def current_user(db: PastedDep) -> Session:
+        return db
+
+    def audit(db: Annotated[Session, Depends(get_db, use_cache=False)]) -> Iterator[Session]:
+        yield db
+
+    @own.get("/")
+    def same(
+        db: SessionDep,
+        pasted: PastedDep,
+        user_db: Annotated[Session, Depends(current_user)],
+        audit_db: Annotated[Session, Depends(audit)],
+    ) -> bool:
+        return db is pasted is user_db is audit_db
+
+    assert TestClient(own).get("/").json() is True
+    assert_all_returned(engine)
+
+
+@pytest.mark.parametrize("first", ["function", "request"])
+def test_the_last_that_ends_closes_it(engine: Engine, first: str) -> None:
+    """Otherwise what a dependency commits after the endpoint would be lost in silence."""
+    own = FastAPI()
+    steps: list[str] = []
+
+    def log_call(db: PastedDep) -> Iterator[None]:
+        yield
+        db.add(User(**BOB))
+        db.commit()
+        steps.append("logged")
+
+    if first == "function":
+
+        @own.post("/", dependencies=[Depends(log_call)])
+        def create(db: SessionDep) -> None:
+            db.add(User(**ADA))
+            db.commit()
+    else:
+
+        @own.post("/")
+        def create_later(logged: Annotated[None, Depends(log_call)], db: SessionDep) -> None:
+            db.add(User(**ADA))
+            db.commit()
+
+    assert TestClient(own).post("/").status_code == 200
+    assert steps == ["logged"]
+    assert number_of_users() == 2
+    assert_all_returned(engine)
+
+
+def test_an_error_ends_it_for_everybody(engine: Engine) -> None:
+    own = FastAPI()
+
+    @own.get("/")
+    def fail(db: SessionDep, pasted: PastedDep) -> None:
+        db.execute(insert(User), ADA)
+        raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        TestClient(own).get("/")
+    assert number_of_users() == 0
+    assert_all_returned(engine)
+
+
+def test_a_session_is_of_no_use_after_the_endpoint(engine: Engine) -> None:
+    """A background task that goes on with a SessionDep would keep a connection for ever."""
+    own = FastAPI()
+
+    @own.get("/")
+    def later(tasks: BackgroundTasks, db: SessionDep) -> None:
+        tasks.add_task(db.scalar, NUMBER_OF_USERS)
+
+    with pytest.raises(exc.InvalidRequestError, match="permanently closed"):
+        TestClient(own).get("/")
+    assert_all_returned(engine)
+
+
+def test_as_pasted_it_lasts_until_everything_has_ended(engine: Engine) -> None:
+    """As FastAPI has it: for what runs after the answer, or while it is sent."""
+    own = FastAPI()
+    found: list[int | None] = []
+
+    @own.get("/task")
+    def later(tasks: BackgroundTasks, db: PastedDep) -> None:
+        tasks.add_task(lambda: found.append(db.scalar(NUMBER_OF_USERS)))
+
+    @own.get("/stream")
+    def stream(db: PastedDep) -> StreamingResponse:
+        return StreamingResponse(str(db.scalar(NUMBER_OF_USERS)) for _ in range(2))
+
+    TestClient(own).get("/task")
+    assert found == [0]
+    assert TestClient(own).get("/stream").text == "00"
+    assert_all_returned(engine)
+
+
+# ---- A get_db of one's own
+
+
+def one_session_app(get_db: Any) -> FastAPI:
+    """Return an app whose only call asks for a session and uses it."""
+    own = FastAPI()
+
+    @own.get("/")
+    def use(db: Annotated[Session, Depends(get_db, scope="function")], fail: bool = False) -> None:
+        db.add(User(**ADA))
+        if fail:
+            raise ValueError
+
+    return own
+
+
+def test_what_follows_the_yield_is_run(engine: Engine) -> None:
+    """A commit for every call, or a rollback for each that failed, as some courses write it."""
+    ended: list[str] = []
+
+    @in_turn(engine)
+    def get_db() -> Iterator[Session]:
+        db = Session(engine)
+        try:
+            yield db
+            db.commit()
+            ended.append("well")
+        except ValueError:
+            db.rollback()
+            ended.append("badly")
+            raise
+        finally:
+            db.close()
+
+    client = TestClient(one_session_app(get_db), raise_server_exceptions=False)
+    assert client.get("/?fail=1").status_code == 500
+    assert number_of_users() == 0
+    assert client.get("/").status_code == 200
+    assert number_of_users() == 1
+    assert ended == ["badly", "well"]
+    assert client.get("/").status_code == 500  # the same email: the commit fails, before the answer
+    assert_all_returned(engine)
+
+
+def test_a_get_db_that_fails_gives_its_place_back() -> None:
+    @in_turn(create_engine("sqlite://", poolclass=StaticPool))  # one connection, one place
+    def get_db() -> Iterator[Session]:
+        raise LookupError
+        yield
+
+    client = TestClient(one_session_app(get_db))
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            client.get("/")
+
+
+def test_tables_that_cannot_be_created_are_a_503(tmp_path: Path) -> None:
+    """And everybody gets that answer: no place is lost."""
+    away = create_engine(f"sqlite:///{tmp_path}/no/such/folder/app.db", poolclass=StaticPool)
+
+    def prepare(bind: Engine) -> None:
+        bind.connect()
+
+    @in_turn(away, prepare)
+    def get_db() -> Iterator[Session]:
+        with Session(away) as db:
+            yield db
+
+    own = one_session_app(get_db)
+    own.exception_handlers.update(HANDLERS)
+    assert [TestClient(own).get("/").status_code for _ in range(3)] == [503] * 3
+
+
+def test_two_databases_in_one_request(engine: Engine, tmp_path: Path) -> None:
+    other = new_engine(f"sqlite:///{tmp_path}/other.db")
+
+    @in_turn(other)
+    def get_other_db() -> Iterator[Session]:
+        with Session(other) as db:
+            yield db
+
+    own = FastAPI()
+
+    @own.get("/")
+    def both(db: SessionDep, other_db: Annotated[Session, Depends(get_other_db)]) -> list[bool]:
+        return [db.get_bind() is engine, other_db.get_bind() is other]
+
+    assert TestClient(own).get("/").json() == [True, True]
+    other.dispose()
+
+
+# ---- In a test
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator["sessionmaker[Session]"]:
+    """Sessions of a database that a test puts in the place of the app's."""
+    engine = create_engine(f"sqlite:///{tmp_path}/other.db")
+    database.init_db(engine)
+    yield sessionmaker(bind=engine)
+    app.dependency_overrides.clear()
+    engine.dispose()
+
+
+def test_get_db_can_be_overridden(engine: Engine, other: "sessionmaker[Session]") -> None:
+    """As the tests of every tutorial do it; what follows the yield runs, too."""
+    client = TestClient(app)
+    ended: list[str] = []
+
+    def override_get_db():  # type: ignore[no-untyped-def]  # nobody annotates it
+        db = other()
+        try:
+            yield db
+            ended.append("well")
+        except Exception:
+            ended.append("badly")
+            raise
+        finally:
+            db.close()
+
+    app.dependency_overrides[get_db] = override_get_db
+    client.post("/user", json=ADA)
+    assert len(client.get("/users").json()) == 1
+    assert client.get("/users/7").status_code == 404
+    assert client.get("/health").status_code == 200
+    assert ended == ["well", "well", "badly", "well"]
+    app.dependency_overrides = {}
+    assert client.get("/users").json() == []
+    app.dependency_overrides[get_db] = override_get_db
+    assert len(client.get("/users").json()) == 1
+
+
+def test_an_override_in_an_app_of_ones_own(engine: Engine, other: "sessionmaker[Session]") -> None:
+    """With a router that was included, and the pasted form: the real database is not asked."""
+    router = APIRouter()
+
+    @router.get("/count")
+    def count(db: PastedDep) -> int | None:
+        return db.scalar(NUMBER_OF_USERS)
+
+    own = FastAPI()
+    own.include_router(router, prefix="/own")
+    own.dependency_overrides[get_db] = lambda: other()
+    with other.begin() as db:
+        db.add(User(**ADA))
+    with engine.begin() as connection:
+        connection.execute(text('ALTER TABLE "user" RENAME TO gone'))
+    assert TestClient(own).get("/own/count").json() == 1
+
+
+# ---- In line
+
+
+def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
+    lanes = lanes_of(new_engine("postgresql+psycopg://u@127.0.0.1:1/x"))
+    assert {kind: lane.queue.limit for kind, lane in lanes.items() if kind != "websocket"} == {
+        "write": 10,
+        "GET": 10,
+        "read_only": 10,
+        "new_connection": 1,
+    }
+    assert lanes["write"].queue is lanes["GET"].queue
+    assert 10 + 10 + 1 == 21  # what docs/production.md says
+    lanes = lanes_of(new_engine(f"sqlite:///{tmp_path}/app.db"))
+    # One writes at a time, and slow ones must not hold up those who only look.
+    assert (lanes["write"].queue.limit, lanes["GET"].queue.limit) == (2, 8)
+    assert lanes["read_only"].queue.limit == 10
+    for one in (new_engine("sqlite://"), create_engine("sqlite://", poolclass=StaticPool)):
+        queues = {lane.queue for kind, lane in lanes_of(one).items() if kind != "websocket"}
+        assert [queue.limit for queue in queues] == [1]
+
+
+def test_whoever_waits_is_told_so_after_ten_seconds() -> None:
+    assert MAX_WAIT == 10  # what the README says
+    assert Queue(1).max_wait == MAX_WAIT
+
+
+def test_whoever_waits_too_long_is_told_so() -> None:
+    """And leaves no trace: afterwards as many get a place as before."""
+    queue = Queue(2, max_wait=0.05)
+
+    async def wait() -> None:
+        for _ in range(3):
+            places = [await queue.turn(), await queue.turn()]
+            with pytest.raises(exc.TimeoutError, match=r"no session was free within 0\.05 s"):
+                await queue.turn()
+            for place in places:
+                place.release()
+
+    asyncio.run(wait())
+    asyncio.run(wait())  # an event loop of its own, as each test client has one
+
+
+def test_the_next_in_line_gets_the_session() -> None:
+    served: list[int] = []
+
+    async def request(number: int) -> None:
+        async with session_of_a_request():
+            served.append(number)
+            await asyncio.sleep(0)
+
+    async def crowd() -> None:
+        await asyncio.gather(*(request(number) for number in range(50)))
+
+    session_of_a_request = one_at_a_time()
+    asyncio.run(crowd())
+    assert served == list(range(50))
+
+
+def test_a_client_that_leaves_the_line() -> None:
+    session_of_a_request = one_at_a_time()
+
+    async def request() -> None:
+        async with session_of_a_request():
+            await asyncio.sleep(0.01)
+
+    async def crowd() -> None:
+        requests = [asyncio.create_task(request()) for _ in range(10)]
+        await asyncio.sleep(0)
+        for leaving in requests[::2]:
+            leaving.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        await request()
+
+    asyncio.run(crowd())
+
+
+def one_at_a_time() -> Callable[[], AbstractAsyncContextManager[Session]]:
+    """Return what opens a session as FastAPI does for a request, on an engine of one connection."""
+    bind = create_engine("sqlite://", poolclass=StaticPool)
+
+    @in_turn(bind)
+    def get_db() -> Iterator[Session]:
+        with Session(bind) as db:
+            yield db
+
+    for_request: Any = vars(get_db)["__wrapped__"]
+
+    def open_session() -> AbstractAsyncContextManager[Session]:
+        sessions: AsyncIterator[Session] = for_request(HTTPConnection({"type": "http"}))
+        return asynccontextmanager(lambda: sessions)()
+
+    return open_session
+
+
+def test_a_websocket_keeps_nobody_waiting(engine: Engine) -> None:
+    """Twenty that stay, more than there are connections; each has asked the database."""
+    own = FastAPI()
+
+    @own.websocket("/count")
+    async def count(websocket: WebSocket, db: PastedDep) -> None:
+        await websocket.accept()
+        async for _ in websocket.iter_text():
+            await websocket.send_json(db.scalar(NUMBER_OF_USERS))
+
+    @own.get("/own")
+    def read(db: PastedDep) -> int | None:
+        return db.scalar(NUMBER_OF_USERS)
+
+    with ExitStack() as stack:
+        client = stack.enter_context(TestClient(own))
+        for _ in range(20):
+            websocket = stack.enter_context(client.websocket_connect("/count"))
+            websocket.send_text("?")
+            assert websocket.receive_json() == 0
+        assert client.get("/own").json() == 0
+        assert TestClient(app).post("/user", json=ADA).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/users", "/users?page=9", "/users/7", "/user", "/health"])
+def test_requests_give_their_connection_back(engine: Engine, path: str) -> None:
+    TestClient(app).get(path)
+    assert_all_returned(engine)
+
+
+IN_MEMORY = """
+import threading
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from database import SessionLocal
+from main import app
+
+def write(name):
+    client = TestClient(app)
+    for number in range(15):
+        body = {"name": "N", "email": f"{name}{number}@example.com"}
+        assert client.post("/user", json=body).status_code == 200
+
+def read():
+    for _ in range(200):
+        with SessionLocal() as db:
+            db.execute(text("SELECT * FROM user")).all()
+
+for _ in range(2):
+    with TestClient(app) as client:
+        print(len(client.get("/users").json()))
+work = [lambda: write("a"), lambda: write("b"), read]
+threads = [threading.Thread(target=each) for each in work]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+with TestClient(app) as client:
+    print(len(client.get("/users").json()))
+"""
+
+
+def test_threads_share_a_database_in_memory(tmp_path: Path) -> None:
+    done = run_python("-c", IN_MEMORY, folder=tmp_path, DATABASE_URL="sqlite://")
+    assert (done.stdout, done.stderr) == ("0\n0\n30\n", "")
+
+
+def test_tables_are_there_after_the_file_was_deleted(tmp_path: Path) -> None:
+    script = """
+import os
+from fastapi.testclient import TestClient
+from main import app
+for _ in range(2):
+    with TestClient(app) as client:
+        print(client.get("/users").json())
+    os.remove("app.db")
+"""
+    assert run_python("-c", script, folder=tmp_path).stdout == "[]\n[]\n"
