@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, NotSupportedError
 
 from core.errors import HANDLERS
 from database import SessionDep
@@ -225,6 +225,20 @@ def test_what_does_not_pass_is_no_503(engine: Engine, statement: str) -> None:
     for response in (client.get("/users"), client.post("/user", json=ADA)):
         assert response.status_code == 500
         assert response.json() == {"detail": "Internal Server Error"}
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_what_postgresql_cannot_do_is_no_503(engine: Engine) -> None:
+    """Only a plan for an old table passes, of all that is a FeatureNotSupported."""
+    own = FastAPI(exception_handlers=HANDLERS)
+
+    @own.get("/")
+    def lock_a_union(db: SessionDep) -> None:
+        db.execute(text("SELECT 1 UNION SELECT 2 FOR UPDATE"))
+
+    with pytest.raises(NotSupportedError):
+        TestClient(own).get("/")
+    assert TestClient(own, raise_server_exceptions=False).get("/").status_code == 500
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from main import app
+from models import User
+from schemas import UserRead
+from tests.users import ADA
 
 DOCUMENT = app.openapi()
 OPERATIONS = {
@@ -51,9 +54,17 @@ def test_every_operation_is_documented(call: str) -> None:
     assert set(operation["responses"]) == {success} | errors
 
 
+def test_a_schema_reads_a_row() -> None:
+    user = User(id=1, is_active=True, **ADA)
+    assert UserRead.model_validate(user).model_dump() == {"id": 1, "is_active": True, **ADA}
+
+
 def test_operations_can_be_told_apart() -> None:
     summaries = [operation["summary"] for operation in OPERATIONS.values()]
     assert len(set(summaries)) == len(summaries)
+    for call, operation in OPERATIONS.items():
+        of_lessons = re.fullmatch(r"[A-Z]+ /user(/.*)?", call) is not None
+        assert operation["summary"].endswith(", as in lessons") == of_lessons
     assert {operation["tags"][0] for operation in OPERATIONS.values()} == {
         "users",
         "user",

@@ -12,12 +12,12 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, StaticPool, create_engine, exc, func, insert, select, text
+from sqlalchemy import Engine, StaticPool, create_engine, event, exc, func, insert, select, text
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.requests import HTTPConnection
 
 import database
-from core.engines import new_engine, read_engine
+from core.engines import new_engine, read_engine, unpooled_engine
 from core.errors import HANDLERS
 from core.sessions import MAX_WAIT, Queue, in_turn, lanes_of, read_only
 from database import SessionDep, SessionLocal, get_db
@@ -58,6 +58,18 @@ def test_get_db_is_the_generator_of_the_lessons(engine: Engine) -> None:
     assert get_db.__name__ == "get_db"
     assert str(get_db.__doc__).startswith("Yield a session")
     assert get_args(SessionDep)[1] == Depends(get_db, scope="function")
+
+
+def test_a_session_sends_nothing_by_itself(engine: Engine, statements: list[str]) -> None:
+    """autoflush=False, as the lessons have it: only flush and commit write."""
+    statements.clear()
+    with SessionLocal() as db:
+        db.add(User(**ADA))
+        assert db.scalar(NUMBER_OF_USERS) == 0
+        assert len(statements) == 1
+        db.flush()
+        assert db.scalar(NUMBER_OF_USERS) == 1
+    assert number_of_users() == 0
 
 
 def test_an_endpoint_as_it_is_pasted(engine: Engine) -> None:
@@ -556,6 +568,20 @@ def test_a_websocket_keeps_nobody_waiting(engine: Engine) -> None:
             assert websocket.receive_json() == 0
         assert client.get("/own").json() == 0
         assert TestClient(app).post("/user", json=ADA).status_code == 200
+
+
+def test_health_needs_no_connection_of_the_pool(engine: Engine) -> None:
+    """It opens one to the same database, and shows so whether it can be reached."""
+    opened: list[object] = []
+    event.listen(
+        unpooled_engine(engine), "connect", lambda connection, _: opened.append(connection)
+    )
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(engine.connect())
+        for number in (1, 2):
+            assert TestClient(app).get("/health").status_code == 200
+            assert len(opened) == number
 
 
 @pytest.mark.parametrize("path", ["/users", "/users?page=9", "/users/7", "/user", "/health"])

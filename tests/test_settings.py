@@ -31,6 +31,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ({"DATABASE_URL": "postgresql://u:my@secret@localhost/x"}, "%40"),
         ({"DATABASE_URL": "sqlite://app.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://u:secret@/x.db"}, "three slashes"),
+        ({"DATABASE_URL": "sqlite://u@/x.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://:80/x.db"}, "three slashes"),
         ({"DEBUG": "maybe"}, "DEBUG: "),
         ({"CORS_ORIGINS": "http://localhost:5173, nonsense"}, "CORS_ORIGINS: nonsense "),
