@@ -1,4 +1,4 @@
-"""The database: its engine, its sessions and its tables. What makes them hold is in core/."""
+"""The database: its engine, its sessions and its tables. core/ makes them work under load."""
 
 import sys
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ ready: set[Engine] = set()  # those whose tables are there
 
 
 def create_tables(bind: Engine) -> None:
-    """Create the tables in a new database, and look at those of an old one; once per process.
+    """Create the tables in a new database, and look at those of an old one; once per engine.
 
     Raises SQLAlchemyError if the database cannot be used, or needs a migration.
     """
@@ -51,7 +51,7 @@ def create_tables(bind: Engine) -> None:
         ready.add(bind)
 
 
-# FastAPI hands out no more of these sessions at once than the engine has connections.
+# FastAPI hands out no more sessions at once than the engine has connections; the others wait.
 @in_turn(engine, create_tables)
 def get_db() -> Iterator[Session]:
     """Yield a session and close it in the end, whatever happened in between."""

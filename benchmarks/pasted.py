@@ -50,6 +50,13 @@ def only_read_user(user_id: int, db: Session = Depends(get_db)) -> User:  # noqa
     return db.get_one(User, user_id)
 
 
+@app.get("/both/user", response_model=UserRead)
+def read_user_twice(user_id: int, db: SessionDep, pasted: Session = Depends(get_db)) -> User:  # noqa: B008
+    """Return one user, with a session that is asked for in both forms."""
+    assert db is pasted
+    return db.get_one(User, user_id)
+
+
 @app.get("/async/user", response_model=UserRead)
 async def async_read_user(user_id: int, db: Session = Depends(get_db)) -> User:  # noqa: B008
     """Return one user, and hold up the event loop meanwhile, as many courses do."""

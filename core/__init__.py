@@ -1,1 +1,1 @@
-"""What makes the four files hold: sessions in turn, limits, errors, tables, settings."""
+"""What makes the files above work under load: sessions in turn, limits, errors, tables."""

@@ -135,7 +135,11 @@ def in_memory(url: URL) -> bool:
 
 def new_engine(url: str | URL, **more: Any) -> Engine:
     """Return an engine with `engine_options(url)` and `more`."""
-    engine = create_engine(url, **engine_options(url), **more)
+    return with_events(create_engine(url, **engine_options(url), **more))
+
+
+def with_events(engine: Engine) -> Engine:
+    """Return `engine`, with the events of ours."""
     event.listen(engine, "connect", use_wal)
     event.listen(engine, "handle_error", notice_outdated_connection)
     return engine
@@ -152,11 +156,9 @@ def read_engine(engine: Engine) -> Engine:
     """
     if in_memory(engine.url):
         return engine
-    read_engine = new_engine(
-        engine.url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
-    )
+    reading = new_engine(engine.url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
 
-    @event.listens_for(read_engine, "connect")
+    @event.listens_for(reading, "connect")
     def make_read_only(connection: Any, record: Any) -> None:
         if engine.name == "sqlite":
             connection.execute("PRAGMA query_only = ON")
@@ -164,7 +166,7 @@ def read_engine(engine: Engine) -> Engine:
             # Set from the start, it would hide the server from target_session_attrs=read-write.
             connection.execute("SET default_transaction_read_only = on")
 
-    return read_engine
+    return reading
 
 
 @cache
@@ -175,8 +177,10 @@ def unpooled_engine(engine: Engine) -> Engine:
     """
     if in_memory(engine.url):
         return engine
-    arguments = engine_options(engine.url)["connect_args"]
-    return create_engine(engine.url, poolclass=NullPool, connect_args=arguments)
+    options = engine_options(engine.url)
+    of_the_pool = ("pool_size", "pool_timeout", "max_overflow")
+    others = {name: option for name, option in options.items() if name not in of_the_pool}
+    return with_events(create_engine(engine.url, poolclass=NullPool, **others))
 
 
 # ---- What may be said of them

@@ -14,13 +14,13 @@ from functools import wraps
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
 from sqlalchemy import Engine, QueuePool, exc
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from core.engines import read_engine, unpooled_engine
+from core.engines import POOL_SIZE, read_engine, unpooled_engine
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
 
@@ -34,8 +34,8 @@ GetDb = Callable[[], Iterator[Session]]
 def read_only(endpoint: Endpoint) -> Endpoint:
     """Say that an endpoint only reads.
 
-    On PostgreSQL, its session needs one round trip for a statement instead of three, and it never
-    waits for those who write. A write is an InvalidRequestError that says so.
+    On PostgreSQL, its session needs one round trip for a statement instead of three; on SQLite, it
+    never waits for those who write. A write is an InvalidRequestError that says so.
     """
     endpoint.__dict__["session_kind"] = "read_only"
     return endpoint
@@ -53,7 +53,7 @@ def kind_of(connection: HTTPConnection) -> str:
         return "websocket"
     marked: str | None = getattr(connection.scope.get("endpoint"), "session_kind", None)
     # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
-    return marked or ("GET" if connection.scope.get("method") in ("GET", "HEAD") else "write")
+    return marked or ("get" if connection.scope.get("method") in ("GET", "HEAD") else "write")
 
 
 # ---- Queues
@@ -80,10 +80,10 @@ class Queue:
 
 
 class Lane(NamedTuple):
-    """A queue, and the engine of the sessions to which it leads."""
+    """A queue, and the function that returns the engine of the sessions to which it leads."""
 
     queue: Queue
-    engine: Callable[[Engine], Engine]
+    engine_for: Callable[[Engine], Engine]
 
 
 def lanes_of(engine: Engine) -> dict[str, Lane]:
@@ -94,19 +94,18 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
     # One that stays for hours keeps nobody waiting. What it holds is a connection of its own.
     websocket = Lane(Queue(sys.maxsize), unpooled_engine)
     if connections == 1:  # as in memory: everybody waits in a single line
-        return dict.fromkeys(("write", "GET", "read_only", "new_connection"), write) | {
-            "websocket": websocket
-        }
+        one = dict.fromkeys(("write", "get", "read_only", "new_connection"), write)
+        return one | {"websocket": websocket}
     if engine.name == "sqlite" and connections > 2:
         # SQLite has one writer at a time. If ten requests try at once, some of them try in vain
-        # again and again: the slowest 1 % take 350 ms instead of 54. So two may try. Two and not
-        # one, so that one slow endpoint of your own does not hold up everybody.
-        write = Lane(Queue(2), write.engine)
-        get = Lane(Queue(connections - 2), get.engine)
+        # again and again: the slowest 1 % take 255 to 355 ms instead of 50 to 54. So two may try.
+        # Two and not one, so that one slow endpoint of your own does not hold up everybody.
+        write = Lane(Queue(2), write.engine_for)
+        get = Lane(Queue(connections - 2), get.engine_for)
     return {
         "write": write,
-        "GET": get,
-        "read_only": Lane(Queue(connections), read_engine),
+        "get": get,
+        "read_only": Lane(Queue(POOL_SIZE), read_engine),
         "new_connection": Lane(Queue(1), unpooled_engine),
         "websocket": websocket,
     }
@@ -121,7 +120,7 @@ class Shared:
     def __init__(self, get_db: GetDb, place: asyncio.Semaphore) -> None:
         self.opened = contextmanager(get_db)()
         self.place = place
-        self.users = 0
+        self.holders = 0
         try:
             self.db = self.opened.__enter__()
         except BaseException:
@@ -131,11 +130,14 @@ class Shared:
     async def close(self, error: BaseException | None) -> None:
         """Run what follows the yield in `get_db`, and let the next in line have the place."""
         ending = (type(error), error, error.__traceback__) if error else (None, None, None)
+        bind = self.db.bind
+        reads = bind is not None and bind.dialect.skip_autocommit_rollback
         try:
-            # To end a transaction means to wait for the database: in a thread, and in one that no
-            # other request can take. A session that only reads has none.
-            if self.db.in_transaction() and not self.db.get_bind().dialect.skip_autocommit_rollback:
-                await run_sync(self.opened.__exit__, *ending, limiter=CapacityLimiter(1))
+            # To end a transaction means to wait for the database: in a thread, in one that no other
+            # request can take, and also for a client that has gone. What only reads has none.
+            if self.db.in_transaction() and not reads:
+                with CancelScope(shield=True):
+                    await run_sync(self.opened.__exit__, *ending, limiter=CapacityLimiter(1))
             else:
                 self.opened.__exit__(*ending)
         finally:
@@ -147,8 +149,9 @@ def in_turn(
 ) -> Callable[[GetDb], GetDb]:
     """Make FastAPI hand out the sessions of `get_db` in turn; the code of `get_db` stays as it is.
 
-    No more of them are used at once than `engine` has connections. `prepare` is called with the
-    engine of a session before anybody uses it.
+    No more requests have one at once than `engine` has connections. What stands before the yield
+    runs in the event loop, so nothing there may take time. `prepare` is called with the engine of a
+    session before anybody uses it; it has nothing left to do where a server has started the app.
 
     FastAPI looks through decorators, by `__wrapped__`. So it finds the async generator below, gives
     it the request that it asks for, and needs no thread for it. Whoever calls `get_db()` without a
@@ -164,27 +167,27 @@ def in_turn(
             if get_db not in sessions:
                 sessions[get_db] = Shared(get_db, await lane.queue.turn())
             shared = sessions[get_db]
-            shared.users += 1
+            shared.holders += 1
             failed: BaseException | None = None
             try:
-                if shared.users == 1 and isinstance(shared.db.bind, Engine):
+                if shared.holders == 1 and isinstance(shared.db.bind, Engine):
                     prepare(shared.db.bind)
-                    shared.db.bind = lane.engine(shared.db.bind)
+                    shared.db.bind = lane.engine_for(shared.db.bind)
                 yield shared.db
             except BaseException as error:
                 failed = error
                 raise
             finally:
-                shared.users -= 1
-                if not shared.users:
+                shared.holders -= 1
+                if not shared.holders:
                     del sessions[get_db]
                     await shared.close(failed)
 
         @wraps(get_db)
-        def door(connection: HTTPConnection | None = None) -> Any:
+        def dependency(connection: HTTPConnection | None = None) -> Any:
             return get_db() if connection is None else for_request(connection)
 
-        vars(door)["__wrapped__"] = for_request
-        return door
+        vars(dependency)["__wrapped__"] = for_request
+        return dependency
 
     return decorate

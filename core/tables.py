@@ -102,8 +102,8 @@ def revisions() -> dict[str, set[str]]:
         followed[values["revision"]] = {before} if isinstance(before, str) else set(before)
     lost = set().union(*followed.values()) - followed.keys()
     if lost:
-        text = f"migrations/versions lacks {min(lost)}, which others follow: get it back"
-        raise OutdatedError(text)
+        missing = f"migrations/versions lacks {min(lost)}, which others follow"
+        raise OutdatedError(f"{missing}: get it back")
     return followed
 
 

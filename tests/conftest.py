@@ -41,7 +41,7 @@ def pytest_terminal_summary(
     if config.option.markexpr == "not slow":
         terminalreporter.write_line(
             'This was the quick part. pytest -n auto -m "" also runs what is in tests/live (faults,'
-            " outages, migrations of real servers), tests/docs (each command of the documents),"
+            " outages, a proxy), tests/docs (each command of the documents),"
             " tests/examples and watch/tests (a browser); it takes some minutes."
         )
 

@@ -9,10 +9,22 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pytest
+from anyio import CancelScope
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, StaticPool, create_engine, event, exc, func, insert, select, text
+from sqlalchemy import (
+    Engine,
+    QueuePool,
+    StaticPool,
+    create_engine,
+    event,
+    exc,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.requests import HTTPConnection
 
@@ -277,8 +289,14 @@ def test_a_session_is_of_no_use_after_the_endpoint(engine: Engine) -> None:
     def later(tasks: BackgroundTasks, db: SessionDep) -> None:
         tasks.add_task(db.scalar, NUMBER_OF_USERS)
 
-    with pytest.raises(exc.InvalidRequestError, match="permanently closed"):
-        TestClient(own).get("/")
+    @own.get("/read")
+    @read_only
+    def later_read(tasks: BackgroundTasks, db: SessionDep) -> None:
+        tasks.add_task(db.scalar, NUMBER_OF_USERS)
+
+    for path in ("/", "/read"):
+        with pytest.raises(exc.InvalidRequestError, match="permanently closed"):
+            TestClient(own).get(path)
     assert_all_returned(engine)
 
 
@@ -454,27 +472,37 @@ def test_an_override_in_an_app_of_ones_own(engine: Engine, other: "sessionmaker[
 # ---- In line
 
 
+def limits(engine: Engine) -> dict[str, int]:
+    """Return how many requests of each kind may have a session at once, but for WebSockets."""
+    lanes = lanes_of(engine)
+    del lanes["websocket"]
+    for lane in lanes.values():  # no queue lets more through than there are connections
+        pool = lane.engine_for(engine).pool
+        if isinstance(pool, QueuePool):
+            assert lane.queue.limit <= pool.size()
+            assert pool._max_overflow == 0
+    return {kind: lane.queue.limit for kind, lane in lanes.items()}
+
+
 def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
-    lanes = lanes_of(new_engine("postgresql+psycopg://u@127.0.0.1:1/x"))
-    assert {kind: lane.queue.limit for kind, lane in lanes.items() if kind != "websocket"} == {
-        "write": 10,
-        "GET": 10,
-        "read_only": 10,
-        "new_connection": 1,
-    }
-    assert lanes["write"].queue is lanes["GET"].queue
-    assert 10 + 10 + 1 == 21  # what docs/production.md says
-    lanes = lanes_of(new_engine(f"sqlite:///{tmp_path}/app.db"))
-    # One writes at a time, and slow ones must not hold up those who only look.
-    assert (lanes["write"].queue.limit, lanes["GET"].queue.limit) == (2, 8)
-    assert lanes["read_only"].queue.limit == 10
-    for one in (new_engine("sqlite://"), create_engine("sqlite://", poolclass=StaticPool)):
-        queues = {lane.queue for kind, lane in lanes_of(one).items() if kind != "websocket"}
-        assert [queue.limit for queue in queues] == [1]
+    postgresql = new_engine("postgresql+psycopg://u@127.0.0.1:1/x")
+    assert limits(postgresql) == {"write": 10, "get": 10, "read_only": 10, "new_connection": 1}
+    lanes = lanes_of(postgresql)
+    assert lanes["write"].queue is lanes["get"].queue
+    pools = [each.pool for each in (postgresql, read_engine(postgresql))]
+    connections = sum(pool.size() for pool in pools if isinstance(pool, QueuePool))
+    assert connections + lanes["new_connection"].queue.limit == 21  # what docs/production.md says
+    # SQLite: one writes at a time, and slow ones must not delay those who only look.
+    file = new_engine(f"sqlite:///{tmp_path}/app.db")
+    assert limits(file) == {"write": 2, "get": 8, "read_only": 10, "new_connection": 1}
+    for one in (create_engine("sqlite://", poolclass=StaticPool), new_engine("sqlite://")):
+        assert set(limits(one).values()) == {1}
+        lanes = lanes_of(one)
+        assert len({lane.queue for kind, lane in lanes.items() if kind != "websocket"}) == 1
 
 
 def test_whoever_waits_is_told_so_after_ten_seconds() -> None:
-    assert MAX_WAIT == 10  # what the README says
+    assert MAX_WAIT == 10  # what docs/production.md says
     assert Queue(1).max_wait == MAX_WAIT
 
 
@@ -544,6 +572,35 @@ def one_at_a_time() -> Callable[[], AbstractAsyncContextManager[Session]]:
         return asynccontextmanager(lambda: sessions)()
 
     return open_session
+
+
+def test_a_client_that_leaves_in_the_middle(engine: Engine) -> None:
+    """Its session is closed all the same, though all around it is cancelled."""
+    for_request: Any = vars(get_db)["__wrapped__"]
+
+    async def leave() -> None:
+        with CancelScope() as scope:
+            async with asynccontextmanager(for_request)(HTTPConnection({"type": "http"})) as db:
+                db.add(User(**ADA))
+                db.flush()
+                scope.cancel()
+                await asyncio.sleep(1)
+
+    asyncio.run(leave())
+    assert_all_returned(engine)
+    assert number_of_users() == 0
+
+
+def test_a_session_that_has_no_single_engine(engine: Engine) -> None:
+    """As in `Session(binds={...})`: it is closed like any other."""
+
+    @in_turn(engine)
+    def get_db() -> Iterator[Session]:
+        with Session(binds={User: engine}) as db:
+            yield db
+
+    TestClient(one_session_app(get_db)).get("/")
+    assert_all_returned(engine)
 
 
 def test_a_websocket_keeps_nobody_waiting(engine: Engine) -> None:

@@ -38,7 +38,7 @@ PAGE = (STATIC / "index.html").read_text(encoding="utf-8")
 POLICY = {"Content-Security-Policy": "default-src 'self'", "Cache-Control": "no-cache"}
 
 watch(engine, "write")
-if read_engine(engine) is not engine:  # as it is in memory
+if read_engine(engine) is not engine:  # in memory, there is only one
     watch(read_engine(engine), "read")
     watch(unpooled_engine(engine), "new")
 SessionLocal.class_ = WatchedSession

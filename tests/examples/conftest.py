@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine
@@ -19,7 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run an example as `python -m` does, on an empty database."""
     monkeypatch.setattr(database, "engine", engine)
-    monkeypatch.setattr(database, "init_db", lambda: None)  # the fixture has done so
+    monkeypatch.setattr(database, "init_db", partial(database.init_db, engine))
 
     def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         printed, complained, code = io.StringIO(), io.StringIO(), 0

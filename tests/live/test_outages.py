@@ -21,7 +21,7 @@ from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 from benchmarks.server import Call, Server, postgresql_over_tcp
 from main import app
-from tests.live.tools import (
+from tests.clients import (
     Writers,
     all_emails,
     assert_unavailable,

@@ -5,17 +5,19 @@ import runpy
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from websockets.sync.client import connect
 
 from benchmarks.server import ROOT, Call, Server, free_port
-from tests.live.tools import new_user
+from tests.clients import new_user
 from tests.users import ADA
 
-KINDS = ("/user", "/pasted/user", "/alias/user", "/read-only/user", "/async/user", "/own/user")
+KINDS = ("", "/pasted", "/alias", "/read-only", "/both", "/async", "/own")
 
 
 @pytest.mark.parametrize("clients", [100, 500])
@@ -23,8 +25,8 @@ def test_what_is_pasted_holds(url: str, clients: int) -> None:
     """In every form, reading and writing at once, with the calls of the app beside it."""
     with Server(url, app="benchmarks.pasted:app") as server:
         server.client.post("/user", json=ADA)
-        for path in KINDS:
-            answers = server.at_once([("GET", f"{path}?user_id=1", None)] * clients)
+        for kind in KINDS:
+            answers = server.at_once([("GET", f"{kind}/user?user_id=1", None)] * clients)
             assert Counter(answer.status_code for answer in answers) == {200: clients}
         mixed: list[Call] = []
         for number in range(clients // 5):
@@ -33,6 +35,20 @@ def test_what_is_pasted_holds(url: str, clients: int) -> None:
             mixed += [("GET", "/users", None)]
         answers = server.at_once(mixed)
         assert Counter(answer.status_code for answer in answers) == {200: clients}
+
+
+def test_websockets_that_stay(url: str) -> None:
+    """Thirty that have asked the database, and nobody waits for them."""
+    with Server(url, app="benchmarks.pasted:app") as server, ExitStack() as stack:
+        server.client.post("/user", json=ADA)
+        for _ in range(30):
+            address = f"{server.address.replace('http', 'ws', 1)}/websocket"
+            websocket = stack.enter_context(connect(address))
+            websocket.send("how many?")
+            assert websocket.recv() == "1"
+        calls: list[Call] = [("GET", f"{kind}/user?user_id=1", None) for kind in KINDS[:-1]]
+        answers = server.at_once([*calls, ("PATCH", "/users/1", {"name": "Eve"})] * 10)
+        assert {answer.status_code for answer in answers} == {200}
 
 
 @pytest.mark.parametrize("call", [("GET", "/users", None), ("PATCH", "/users/1", {"name": "Eve"})])

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from benchmarks.server import ROOT, Server
-from tests.live.tools import wait_until
+from tests.clients import wait_until
 from tests.processes import needs, run_python
 from watch.trace import KEPT
 
@@ -280,7 +280,9 @@ def test_what_a_trace_holds(server: Server) -> None:
     assert [each["status"] for each in (created, refused, invalid)] == [200, 409, 422]
     assert [each["status"] for each in (found, missing)] == [200, 404]
     sql = next(step for step in created["steps"] if step["name"] == "sql")
-    assert sql["where"].startswith("crud.py:")
+    file, number = sql["where"].split(":")
+    assert file == "crud.py"
+    assert (ROOT / file).read_text().splitlines()[int(number) - 1].strip() == sql["code"]
     assert "db.execute(INSERT_USERS" in sql["code"]
     assert "ada@example.com" in sql["details"]["parameters"]
     assert sql["details"]["sql"].startswith("INSERT INTO")
