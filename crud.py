@@ -1,7 +1,7 @@
-"""The statements: what is asked of the database, and what comes back.
+"""The statements: what is asked of the database, and what comes back. Nothing here commits.
 
-Rows of columns instead of `User` objects make a page twice as fast. What is always the same of a
-statement is built once, with parameters for what is not.
+They return rows of columns instead of `User` objects, which makes a page twice as fast. A statement
+is built once, with a parameter for each value that changes.
 """
 
 import re

@@ -35,7 +35,7 @@ class Base(DeclarativeBase):
     )
 
 
-ready: set[Engine] = set()  # those whose tables are there
+prepared: set[Engine] = set()  # those whose tables are there
 
 
 def create_tables(bind: Engine) -> None:
@@ -45,17 +45,17 @@ def create_tables(bind: Engine) -> None:
     """
     import models  # not above: it needs this file
 
-    if bind not in ready:
+    if bind not in prepared:
         with bind.begin() as connection:
             tables.create(connection, Base.metadata, models)
-        ready.add(bind)
+        prepared.add(bind)
 
 
 # FastAPI hands out no more sessions at once than the engine has connections; the others wait.
 @in_turn(engine, create_tables)
 def get_db() -> Iterator[Session]:
     """Yield a session and close it in the end, whatever happened in between."""
-    db = SessionLocal(close_resets_only=False)  # closed for good: later use is an error, no leak
+    db = SessionLocal()
     try:
         yield db
     finally:
@@ -69,7 +69,7 @@ SessionDep = Annotated[Session, Depends(get_db, scope="function")]
 
 def init_db(bind: Engine = engine) -> None:
     """Create the tables in a new database; exit with one line if it cannot be used."""
-    ready.discard(bind)
+    prepared.discard(bind)
     try:
         create_tables(bind)
     except SQLAlchemyError as error:

@@ -8,6 +8,7 @@ import psycopg
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
+    Dialect,
     Engine,
     NullPool,
     QueuePool,
@@ -20,6 +21,7 @@ from sqlalchemy.exc import DisconnectionError, InvalidRequestError, SQLAlchemyEr
 
 from core.settings import settings
 
+ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
 POOL_SIZE = 10  # connections, in each of the two pools of a process
 
@@ -90,7 +92,7 @@ def notice_outdated_connection(context: ExceptionContext) -> None:
     error = context.original_exception
     on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
     if on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        if context.dialect.skip_autocommit_rollback:  # a connection of `read_engine`
+        if only_reads(context.dialect):
             raise InvalidRequestError(READ_ONLY)
         context.is_disconnect = True
     elif isinstance(error, psycopg.errors.FeatureNotSupported) and "cached plan" in str(error):
@@ -181,6 +183,21 @@ def unpooled_engine(engine: Engine) -> Engine:
     of_the_pool = ("pool_size", "pool_timeout", "max_overflow")
     others = {name: option for name, option in options.items() if name not in of_the_pool}
     return with_events(create_engine(engine.url, poolclass=NullPool, **others))
+
+
+def only_reads(dialect: Dialect) -> bool:
+    """Tell whether a dialect is that of a `read_engine`, on which there are no transactions."""
+    return dialect.skip_autocommit_rollback
+
+
+def refuse() -> Any:
+    """Refuse to open a connection."""
+    raise InvalidRequestError(ENDED)
+
+
+# The engine of sessions that have ended. Otherwise a session that is used once more, by what a
+# request has left behind, takes a connection from the pool that nobody gives back.
+ended_engine = create_engine("sqlite://", poolclass=NullPool, creator=refuse)
 
 
 # ---- What may be said of them

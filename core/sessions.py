@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
@@ -20,9 +20,11 @@ from sqlalchemy import Engine, QueuePool, exc
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from core.engines import POOL_SIZE, read_engine, unpooled_engine
+from core.engines import POOL_SIZE, ended_engine, only_reads, read_engine, unpooled_engine
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
+
+USED_EARLY = "get_db has used its session before the yield: no @read_only and no WebSocket with it"
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 GetDb = Callable[[], Iterator[Session]]
@@ -53,6 +55,7 @@ def kind_of(connection: HTTPConnection) -> str:
         return "websocket"
     marked: str | None = getattr(connection.scope.get("endpoint"), "session_kind", None)
     # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
+    # On SQLite, a GET waits in a queue of its own, since most of them only read.
     return marked or ("get" if connection.scope.get("method") in ("GET", "HEAD") else "write")
 
 
@@ -91,7 +94,7 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
     # Another pool, like the StaticPool of many lessons, has a single connection.
     connections = engine.pool.size() if isinstance(engine.pool, QueuePool) else 1
     write = get = Lane(Queue(connections), lambda engine: engine)
-    # One that stays for hours keeps nobody waiting. What it holds is a connection of its own.
+    # One that stays for hours keeps nobody waiting, because its connection is not of the pool.
     websocket = Lane(Queue(sys.maxsize), unpooled_engine)
     if connections == 1:  # as in memory: everybody waits in a single line
         one = dict.fromkeys(("write", "get", "read_only", "new_connection"), write)
@@ -118,29 +121,31 @@ class Shared:
     """The session of one request, for all who ask for it there."""
 
     def __init__(self, get_db: GetDb, place: asyncio.Semaphore) -> None:
-        self.opened = contextmanager(get_db)()
         self.place = place
         self.holders = 0
+        self.failed: BaseException | None = None
         try:
+            self.opened = contextmanager(get_db)()
             self.db = self.opened.__enter__()
         except BaseException:
             place.release()
             raise
 
-    async def close(self, error: BaseException | None) -> None:
+    async def close(self) -> None:
         """Run what follows the yield in `get_db`, and let the next in line have the place."""
+        error = self.failed
         ending = (type(error), error, error.__traceback__) if error else (None, None, None)
         bind = self.db.bind
-        reads = bind is not None and bind.dialect.skip_autocommit_rollback
         try:
             # To end a transaction means to wait for the database: in a thread, in one that no other
             # request can take, and also for a client that has gone. What only reads has none.
-            if self.db.in_transaction() and not reads:
+            if self.db.in_transaction() and not (bind and only_reads(bind.dialect)):
                 with CancelScope(shield=True):
                     await run_sync(self.opened.__exit__, *ending, limiter=CapacityLimiter(1))
             else:
                 self.opened.__exit__(*ending)
         finally:
+            self.db.bind = ended_engine
             self.place.release()
 
 
@@ -149,15 +154,27 @@ def in_turn(
 ) -> Callable[[GetDb], GetDb]:
     """Make FastAPI hand out the sessions of `get_db` in turn; the code of `get_db` stays as it is.
 
-    No more requests have one at once than `engine` has connections. What stands before the yield
-    runs in the event loop, so nothing there may take time. `prepare` is called with the engine of a
-    session before anybody uses it; it has nothing left to do where a server has started the app.
+    No more requests have one at once than `engine` has connections. `prepare` is called once with
+    the engine of the sessions, before anybody uses one. What stands before the yield, or behind it
+    if the transaction has ended, runs in the event loop, so nothing there may take time.
 
     FastAPI looks through decorators, by `__wrapped__`. So it finds the async generator below, gives
     it the request that it asks for, and needs no thread for it. Whoever calls `get_db()` without a
     request, like a script, gets the plain generator.
     """
     lanes = lanes_of(engine)
+    prepared = WeakSet[Engine]()
+
+    async def choose_engine(db: Session, lane: Lane) -> None:
+        """Give a new session the connections of its lane."""
+        if isinstance(db.bind, Engine):
+            if db.bind not in prepared:
+                await run_sync(prepare, db.bind)
+                prepared.add(db.bind)
+            chosen = lane.engine_for(db.bind)
+            if chosen is not db.bind and db.in_transaction():
+                raise exc.InvalidRequestError(USED_EARLY)
+            db.bind = chosen
 
     def decorate(get_db: GetDb) -> GetDb:
         async def for_request(connection: HTTPConnection) -> AsyncIterator[Session]:
@@ -168,26 +185,24 @@ def in_turn(
                 sessions[get_db] = Shared(get_db, await lane.queue.turn())
             shared = sessions[get_db]
             shared.holders += 1
-            failed: BaseException | None = None
             try:
-                if shared.holders == 1 and isinstance(shared.db.bind, Engine):
-                    prepare(shared.db.bind)
-                    shared.db.bind = lane.engine_for(shared.db.bind)
+                if shared.holders == 1:
+                    await choose_engine(shared.db, lane)
                 yield shared.db
             except BaseException as error:
-                failed = error
+                shared.failed = shared.failed or error
                 raise
             finally:
                 shared.holders -= 1
                 if not shared.holders:
                     del sessions[get_db]
-                    await shared.close(failed)
+                    await shared.close()
 
         @wraps(get_db)
         def dependency(connection: HTTPConnection | None = None) -> Any:
             return get_db() if connection is None else for_request(connection)
 
-        vars(dependency)["__wrapped__"] = for_request
+        vars(dependency)["__wrapped__"] = for_request  # instead of `get_db`, which @wraps put there
         return dependency
 
     return decorate

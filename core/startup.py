@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.engines import explain, in_memory, name_of, read_engine
 from core.errors import HANDLERS, UNAVAILABLE, LimitBody
 from core.settings import settings
-from database import create_tables, engine, get_db, ready
+from database import create_tables, engine, get_db, prepared
 
 # More than a server ever has to do at once; a thread that nobody needs is not started. A `get_db`
 # of your own, without @in_turn, gives a session to every request that comes. With 40 threads, which
@@ -58,12 +58,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     if get_db not in app.dependency_overrides:
         log = logging.getLogger("uvicorn.error")
         log.info("Database: %s", name_of(engine))
-        ready.discard(engine)  # its file may have been deleted since another start
+        prepared.discard(engine)  # its file may have been deleted since another start
         try:
             create_tables(engine)
         except SQLAlchemyError as error:
             log.error(explain(error, engine))
-            leave_out_next(log)  # the server would print the traceback of this error:
+            leave_out_next(log)  # else the server prints a traceback of this RuntimeError
             raise RuntimeError("the database cannot be used") from None
     current_default_thread_limiter().total_tokens = THREADS
     # The garbage collector need not look through what is loaded by now, for it stays: a fifth

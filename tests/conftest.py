@@ -38,11 +38,14 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say in the end what else there is."""
-    if config.option.markexpr == "not slow":
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if config.option.markexpr == "not slow" and everything:
         terminalreporter.write_line(
-            'This was the quick part. pytest -n auto -m "" also runs what is in tests/live (faults,'
-            " outages, a proxy), tests/docs (each command of the documents),"
-            " tests/examples and watch/tests (a browser); it takes some minutes."
+            "This was the quick part. There is also:\n"
+            "    tests/live      real servers: load, faults, outages, a proxy\n"
+            "    tests/docs      every command of the documents\n"
+            "    tests/examples, watch/tests (in a browser), and the contract of the async twin\n"
+            'All of it, in some minutes: pytest -n 4 -m ""'
         )
 
 

@@ -16,10 +16,12 @@ from schemas import UserRead
 from tests.users import ADA
 
 DOCUMENT = app.openapi()
+TAGS = ["users", "user", "health"]  # calls of your own need not be documented as these are
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, item in DOCUMENT["paths"].items()
     for method, operation in item.items()
+    if operation["tags"][0] in TAGS
 }
 
 
@@ -65,11 +67,7 @@ def test_operations_can_be_told_apart() -> None:
     for call, operation in OPERATIONS.items():
         of_lessons = re.fullmatch(r"[A-Z]+ /user(/.*)?", call) is not None
         assert operation["summary"].endswith(", as in lessons") == of_lessons
-    assert {operation["tags"][0] for operation in OPERATIONS.values()} == {
-        "users",
-        "user",
-        "health",
-    }
+    assert {operation["tags"][0] for operation in OPERATIONS.values()} == set(TAGS)
 
 
 @pytest.mark.parametrize("call", OPERATIONS)
@@ -90,7 +88,7 @@ def test_errors_show_themselves(call: str) -> None:
     assert ("User deleted" in resolved(OPERATIONS[call])) == call.startswith("DELETE")
 
 
-SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", app)
+SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", app).include(tag=TAGS)
 
 
 @SCHEMA.parametrize()

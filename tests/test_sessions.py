@@ -3,7 +3,13 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -62,6 +68,9 @@ def test_get_db_is_the_generator_of_the_lessons(engine: Engine) -> None:
     db = next(generator)
     assert db.scalar(NUMBER_OF_USERS) == 0
     generator.close()  # type: ignore[attr-defined]
+    db = next(get_db())  # as in many scripts, which keep no generator
+    assert db.query(User).all() == []
+    db.close()
     with contextmanager(get_db)() as db:
         db.execute(text("SELECT 1"))
         assert "Current Checked out connections: 1" in engine.pool.status()
@@ -295,7 +304,7 @@ def test_a_session_is_of_no_use_after_the_endpoint(engine: Engine) -> None:
         tasks.add_task(db.scalar, NUMBER_OF_USERS)
 
     for path in ("/", "/read"):
-        with pytest.raises(exc.InvalidRequestError, match="permanently closed"):
+        with pytest.raises(exc.InvalidRequestError, match="ended with its request: open a new one"):
             TestClient(own).get(path)
     assert_all_returned(engine)
 
@@ -363,16 +372,73 @@ def test_what_follows_the_yield_is_run(engine: Engine) -> None:
     assert_all_returned(engine)
 
 
-def test_a_get_db_that_fails_gives_its_place_back() -> None:
-    @in_turn(create_engine("sqlite://", poolclass=StaticPool))  # one connection, one place
-    def get_db() -> Iterator[Session]:
-        raise LookupError
-        yield
+def fails() -> Iterator[Session]:
+    raise LookupError
+    yield
 
-    client = TestClient(one_session_app(get_db))
+
+def takes_a_parameter(setting: object) -> Iterator[Session]:
+    yield Session()
+
+
+@pytest.mark.parametrize(
+    ("get_db", "error"), [(fails, LookupError), (takes_a_parameter, TypeError)]
+)
+def test_a_get_db_that_fails_gives_its_place_back(get_db: Any, error: type[Exception]) -> None:
+    one_place = in_turn(create_engine("sqlite://", poolclass=StaticPool))
+    client = TestClient(one_session_app(one_place(get_db)))
     for _ in range(2):
-        with pytest.raises(LookupError):
+        with pytest.raises(error):
             client.get("/")
+
+
+def test_a_failure_is_not_forgotten(engine: Engine) -> None:
+    """Though a dependency that ends later has swallowed it: nothing is committed."""
+
+    @in_turn(engine)
+    def get_db() -> Iterator[Session]:
+        with Session(engine) as db:
+            yield db
+            db.commit()
+
+    own = FastAPI()
+
+    def swallow(db: Annotated[Session, Depends(get_db)]) -> Iterator[None]:
+        with suppress(ValueError):
+            yield
+
+    @own.post("/", dependencies=[Depends(swallow)])
+    def fail(db: Annotated[Session, Depends(get_db, scope="function")]) -> None:
+        db.add(User(**ADA))
+        raise ValueError
+
+    assert TestClient(own, raise_server_exceptions=False).post("/").status_code == 500
+    assert number_of_users() == 0
+    assert_all_returned(engine)
+
+
+def test_a_get_db_that_uses_its_session_first(engine: Engine) -> None:
+    """What it sets would not be there on another connection; an error says so."""
+
+    @in_turn(engine)
+    def get_db() -> Iterator[Session]:
+        with Session(engine) as db:
+            db.execute(text("SELECT 1"))
+            yield db
+
+    own = one_session_app(get_db)
+
+    @own.get("/read")
+    @read_only
+    def read(db: Annotated[Session, Depends(get_db)]) -> None:
+        pass
+
+    client = TestClient(own)
+    assert client.get("/").status_code == 200
+    for _ in range(2):
+        with pytest.raises(exc.InvalidRequestError, match="before the yield"):
+            client.get("/read")
+    assert_all_returned(engine)
 
 
 def test_tables_that_cannot_be_created_are_a_503(tmp_path: Path) -> None:

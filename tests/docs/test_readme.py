@@ -35,18 +35,16 @@ def test_curl_prints_what_the_readme_says(tmp_path: Path) -> None:
 
 
 def test_what_the_readme_pastes_holds(url: str, tmp_path: Path) -> None:
-    """The endpoint of its first screen, at the end of main.py, with what it has to import."""
-    pasted = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    """The endpoint of its first screen, in a file of its own."""
+    pasted = re.search(r"```python (pasted).py\n(.*?)```", README, re.DOTALL)
     assert pasted
     copy_app(tmp_path / "app")
-    imports = "from fastapi import Depends\nfrom sqlalchemy.orm import Session\n"
-    imports += "from database import get_db\nfrom models import User\n"
-    with (tmp_path / "app" / "main.py").open("a") as main:
-        main.write(f"\n\n{imports}\n\n{pasted[1]}")
-    with Server(url, folder=tmp_path / "app") as server:
+    (tmp_path / "app" / "pasted.py").write_text(pasted[2])
+    with Server(url, app="pasted:app", folder=tmp_path / "app") as server:
         server.client.post("/user", json=ADA)
         calls: list[Call] = [("GET", "/pasted/user?user_id=1", None)] * 200
         assert {answer.status_code for answer in server.at_once(calls)} == {200}
+        assert server.client.get("/pasted/user?user_id=2").status_code == 404
 
 
 def test_the_french_one_has_the_same_code() -> None:
