@@ -455,7 +455,8 @@ def test_the_classic_snippet_in_small(browser: Browser, server: Server) -> None:
         result = learn(page, "classic")
         expect(page.locator("#now")).to_contain_text("with a session 4, with a connection 2")
         # The last may still get a connection that the one before it has given up.
-        expect(result).to_have_text(re.compile("^Answers: [67] × 200, [12] × 500$"))
+        expect(result).to_have_text(re.compile("^Answers: .*[67] × 200"))
+        expect(result).to_have_text(re.compile("[12] × 500"))
     classic, ours = traces(server, "/classic"), traces(server, "/ours")
     assert {trace["status"] for trace in classic} == {200, 500}
     assert min(trace["ms"] for trace in classic) > 1900  # nobody before the pool gave up
