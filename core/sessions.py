@@ -65,9 +65,8 @@ def kind_of(connection: HTTPConnection) -> str:
 class Queue:
     """Lets no more than `limit` requests have a session at once, the first to come first."""
 
-    def __init__(self, limit: int, max_wait: float = MAX_WAIT) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.max_wait = max_wait
         # A server has one event loop, but each TestClient has its own.
         self.places = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
 
@@ -75,10 +74,10 @@ class Queue:
         """Wait for a place and return what to release; raises `exc.TimeoutError` if none comes."""
         places = self.places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.limit))
         try:
-            async with asyncio.timeout(self.max_wait):
+            async with asyncio.timeout(MAX_WAIT):
                 await places.acquire()
         except TimeoutError:
-            raise exc.TimeoutError(f"no session was free within {self.max_wait} s") from None
+            raise exc.TimeoutError(f"no session was free within {MAX_WAIT} s") from None
         return places
 
 

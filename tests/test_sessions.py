@@ -34,10 +34,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.requests import HTTPConnection
 
+import core.sessions
 import database
 from core.engines import new_engine, read_engine, unpooled_engine
 from core.errors import HANDLERS
-from core.sessions import MAX_WAIT, Queue, in_turn, lanes_of, read_only
+from core.sessions import Queue, in_turn, lanes_of, read_only
 from database import SessionDep, SessionLocal, get_db
 from main import app
 from models import User
@@ -386,10 +387,10 @@ def takes_a_parameter(setting: object) -> Iterator[Session]:
 )
 def test_a_get_db_that_fails_gives_its_place_back(get_db: Any, error: type[Exception]) -> None:
     one_place = in_turn(create_engine("sqlite://", poolclass=StaticPool))
-    client = TestClient(one_session_app(one_place(get_db)))
-    for _ in range(2):
-        with pytest.raises(error):
-            client.get("/")
+    with TestClient(one_session_app(one_place(get_db))) as client:  # one event loop, one queue
+        for _ in range(2):
+            with pytest.raises(error):
+                client.get("/")
 
 
 def test_a_failure_is_not_forgotten(engine: Engine) -> None:
@@ -455,7 +456,8 @@ def test_tables_that_cannot_be_created_are_a_503(tmp_path: Path) -> None:
 
     own = one_session_app(get_db)
     own.exception_handlers.update(HANDLERS)
-    assert [TestClient(own).get("/").status_code for _ in range(3)] == [503] * 3
+    with TestClient(own) as client:
+        assert [client.get("/").status_code for _ in range(3)] == [503] * 3
 
 
 def test_two_databases_in_one_request(engine: Engine, tmp_path: Path) -> None:
@@ -563,18 +565,19 @@ def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
     assert limits(file) == {"write": 2, "get": 8, "read_only": 10, "new_connection": 1}
     for one in (create_engine("sqlite://", poolclass=StaticPool), new_engine("sqlite://")):
         assert set(limits(one).values()) == {1}
+        assert read_engine(one) is unpooled_engine(one) is one
         lanes = lanes_of(one)
         assert len({lane.queue for kind, lane in lanes.items() if kind != "websocket"}) == 1
 
 
 def test_whoever_waits_is_told_so_after_ten_seconds() -> None:
-    assert MAX_WAIT == 10  # what docs/production.md says
-    assert Queue(1).max_wait == MAX_WAIT
+    assert core.sessions.MAX_WAIT == 10  # what docs/production.md says
 
 
-def test_whoever_waits_too_long_is_told_so() -> None:
+def test_whoever_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """And leaves no trace: afterwards as many get a place as before."""
-    queue = Queue(2, max_wait=0.05)
+    monkeypatch.setattr(core.sessions, "MAX_WAIT", 0.05)
+    queue = Queue(2)
 
     async def wait() -> None:
         for _ in range(3):

@@ -67,7 +67,8 @@ def test_a_locked_table(url: str) -> None:
     else:
         options = f"{short.query['options']} -clock_timeout=2s"
         short = short.update_query_dict({"options": options})
-    with Server(short.render_as_string(hide_password=False)) as server:
+    short_url = short.render_as_string(hide_password=False)
+    with Server(short_url, app="tests.live.hurried:app") as server:
         with locked_table(url):
             writes: list[Call] = [
                 ("POST", "/user", {"name": "N", "email": f"n{n}@example.com"}) for n in range(30)
