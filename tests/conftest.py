@@ -26,6 +26,13 @@ from examples import async_app
 HERE = Path(__file__).parent
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read the slow tests if they are left out anyway: that takes some seconds."""
+    slow = collection_path.parent == HERE or collection_path == HERE.parent / "watch"
+    left_out = config.option.markexpr == "not slow" and collection_path.is_dir()
+    return True if slow and left_out else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is in a folder below this one, or beside it, as slow; let no test hang."""
     for item in items:
