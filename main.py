@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 
 import crud
-from core.errors import CHANGED, DELETED, INVALID, NOT_FOUND, REFUSED, answer, not_found
+from core.errors import CHANGED, DELETED, INVALID, NOT_FOUND, REFUSED, answer, gone, not_found
 from core.responses import (
     created_response,
     json_response,
@@ -16,7 +16,7 @@ from core.responses import (
     user_response,
     users_response,
 )
-from core.sessions import new_connection, read_only
+from core.sessions import new_connection, read_only, searches
 from core.startup import create_app
 from database import SessionDep
 from schemas import UserBodies, UserBody, UserChanges, UserId, UserQuery, UserRead
@@ -36,13 +36,16 @@ lessons = APIRouter(prefix="/user", tags=["user"])
 
 @users.get("", response_model=list[UserRead], responses=INVALID)
 @users.get("/", include_in_schema=False)
-@read_only
+@searches("query")
 def list_users(request: Request, params: Annotated[UserQuery, Query()], db: SessionDep) -> Response:
-    """List users page by page: by number, with `X-Total-Count`, or by `after`, the last id seen.
+    """List users page by page: by number, or by `after`, the last id seen, however many there are.
 
-    The header `Link` has the addresses of the other pages.
+    The header `Link` has the addresses of other pages. `X-Total-Count` says how many users there
+    are; 10000 without a `rel="last"` in `Link` means that many or more. Nobody counts further, and
+    later pages have no number: `rel="next"` leads through all of them.
     """
-    return page_response(request, params, crud.list_users(db, params))
+    page = crud.list_users(db, params) or gone()
+    return page_response(request, params, page)
 
 
 @users.get("/{user_id}", response_model=UserRead, responses=NOT_FOUND)

@@ -24,7 +24,7 @@ async def measure(call: str, url: str, clients: int, seconds: float) -> tuple[fl
             email = f"u{time.time_ns()}.{next(numbers)}@example.com"
             body = {"name": "Ada Lovelace", "email": email} if call.startswith("POST") else None
             try:
-                async with session.request(call.split()[0], url, json=body) as answer:
+                async with session.request("POST" if body else "GET", url, json=body) as answer:
                     await answer.read()
             except TimeoutError:
                 continue

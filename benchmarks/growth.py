@@ -1,152 +1,166 @@
-"""What a call costs with 1,000 users and with 1,000,000, on SQLite and on PostgreSQL.
+"""What the calls of the list cost with 1,000 users and with 1,000,000, under load.
 
-`python -m benchmarks.growth` fills a table, then measures one call after the other: one user,
-pages at the start and at the end of the list, in another order, and searches. The PostgreSQL that
-comes along lacks the extension pg_trgm; on a server that has it (`--postgresql-url`), all is
-measured once more with the indexes of docs/migrations.md.
+`python -m benchmarks.growth` fills a table, lets 32 clients make one call after the other, and
+prints answers per second for both sizes and their ratio, and the milliseconds of a call of a
+single client; then the rate of 12 clients, alone and while 20 others search. Server and clients
+run on different cores.
+
+The PostgreSQL that comes along lacks the extension pg_trgm, without which a search looks at
+everybody: `--postgresql-url` names a server that has it, where databases may be created.
 """
 
-import re
 import tempfile
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import product
 from statistics import median
 from typing import Annotated
 
 import typer
-from httpx2 import Client, Response
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
-from benchmarks.server import ROOT, Server, postgresql_over_tcp
+from benchmarks.load import measure, on_core
+from benchmarks.server import Server, postgresql_over_tcp
 from core.settings import check_url
 
 CHUNK = 10_000
+# Names and emails in no order (the modulus is a prime), and one user in ten inactive.
 INSERT = """
     INSERT INTO "user" (name, email, is_active)
     WITH RECURSIVE numbers (n) AS (
-        SELECT CAST(:first AS int) UNION ALL SELECT n + 1 FROM numbers WHERE n < :last
+        SELECT CAST(:first AS bigint) UNION ALL SELECT n + 1 FROM numbers WHERE n < :last
     )
-    SELECT 'User ' || n, n || '@example.com', true FROM numbers
+    SELECT 'User ' || (n * 7919 % 10000019), (n * 104729 % 10000019) || '@example.com', n % 10 > 0
+    FROM numbers
 """
+CLIENTS = 32
+LISTS = (
+    "",
+    "after=0",
+    "order_by=-id&after={middle}",
+    "order_by=name",
+    "order_by=name&after={middle}",
+    "order_by=-email",
+    "order_by=-email&after={middle}",
+    "is_active=true",
+    "is_active=false",
+    "is_active=false&order_by=-name",
+    "is_active=false&order_by=email&after={middle}",
+    "page=9",
+    "order_by=-name&page=9",
+)
+SEARCHES = (
+    "query=zzzz",  # nobody
+    "query=example",  # everybody
+    "query=ser+77",  # one in a hundred
+    "query=ser+7777",  # one in ten thousand
+    "query=%C3%A9",  # nobody, and a single letter, for which there is no index
+)
+ALSO_SEARCHED = (
+    "query=zzzz&after=0",
+    "query=zzzz&order_by=name",
+    "query=example&order_by=name",
+    "query=example&is_active=false&order_by=-email",
+)
+OTHERS = ("/users?after=0", "/user?user_id=50")
 
 
-def load(url: str, first: int, last: int) -> None:
-    """Create the users from number `first` to number `last`."""
+def load(url: str, users: int) -> None:
+    """Create users, up to this number."""
     engine = create_engine(url, poolclass=NullPool)
-    for start in track(range(first, last + 1, CHUNK), f"Loading {last:,} users"):
+    for first in track(range(1, users + 1, CHUNK), f"Loading {users:,} users"):
         with engine.begin() as connection:
-            rows = {"first": start, "last": min(start + CHUNK - 1, last)}
+            rows = {"first": first, "last": min(first + CHUNK - 1, users)}
             connection.execute(text(INSERT), rows)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("ANALYZE" if engine.name == "sqlite" else "VACUUM ANALYZE"))
-
-
-def add_trigrams(url: str) -> bool:
-    """Run the SQL of docs/migrations.md; return False on a server that has no pg_trgm."""
-    page = (ROOT / "docs" / "migrations.md").read_text()
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        if connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'")):
-            for statement in re.findall(r'CREATE (?:EXTENSION|INDEX).*?(?="\)|\n)', page):
-                start = time.perf_counter()
+    if engine.name == "postgresql":  # which does so by itself, some minutes later
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in ("VACUUM ANALYZE", "CHECKPOINT"):
                 connection.execute(text(statement))
-                print(f"{time.perf_counter() - start:.1f} s: {statement}")
-            return True
-    return False
 
 
-def milliseconds(call: Callable[[int], Response], repeats: int) -> float:
-    """Return the median of what a call takes, made `repeats` times or for five seconds."""
-    times: list[float] = []
-    while len(times) < repeats and sum(times) < 5000:
-        start = time.perf_counter()
-        answer = call(len(times))
-        times.append((time.perf_counter() - start) * 1000)
-        answer.raise_for_status()
-    return median(times)
+def beside_searches(address: str, path: str, seconds: int) -> float:
+    """Return the rate of 12 clients while 20 others search, four for each text."""
+    with ThreadPoolExecutor() as threads:
+        for query in SEARCHES:
+            threads.submit(measure, "GET", f"{address}/users?{query}", 4, seconds + 1)
+        return measure("GET", address + path, 12, seconds).rate
 
 
-def measure(client: Client, users: int, repeats: int) -> dict[str, float]:
-    """Return the milliseconds of each kind of call with that many users in the table."""
-
-    def create(number: int) -> Response:
-        email = f"{users}.{time.time_ns()}.{number}@example.com"
-        return client.post("/user", json={"name": "Ada", "email": email})
-
-    def page(question: str) -> Callable[[int], Response]:
-        return lambda number: client.get(f"/users?{question}")
-
-    calls: dict[str, Callable[[int], Response]] = {
-        "GET /user": lambda number: client.get(f"/user?user_id={number * 7919 % users + 1}"),
-        "POST /user": create,
-        "after=, first page": page("after=0"),
-        "after=, last page": page(f"after={users - 100}"),
-        "page=, first page": page("page=1"),
-        "page=, last page": page(f"page={users // 100}"),
-        "order_by=name, first page": page("order_by=name"),
-        "order_by=email, first page": page("order_by=email"),
-        "order_by=-name, middle page": page(f"order_by=-name&page={users // 200}"),
-        "query=, all match": page("query=USER"),
-        "query=, one matches": page(f"query=USER {users - 1}"),
-        "query=, none matches": page("query=nobody"),
-        "query=, none, after=": page("query=nobody&after=0"),
-    }
-    return {name: milliseconds(call, repeats) for name, call in calls.items()}
-
-
-def walk(client: Client) -> tuple[float, float]:
-    """Walk the whole list; return the milliseconds per page in its first and last tenth."""
-    path: str | None = "/users?after=0&page_size=1000"
-    times = []
-    while path:
-        start = time.perf_counter()
-        answer = client.get(path)
-        times.append((time.perf_counter() - start) * 1000)
-        path = answer.links.get("next", {}).get("url")
-    tenth = max(1, len(times) // 10)
-    return median(times[:tenth]), median(times[-tenth - 1 : -1] or times)
+@contextmanager
+def databases(postgresql: str, sizes: tuple[int, int]) -> Iterator[dict[str, list[str]]]:
+    """Yield the URLs of two new databases on SQLite and two on a PostgreSQL server."""
+    names = [f"growth_{size}" for size in sizes]
+    server = make_url(check_url(postgresql))
+    admin = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with tempfile.TemporaryDirectory() as folder, admin.connect() as connection:
+        for name in names:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        yield {
+            "SQLite": [f"sqlite:///{folder}/{name}.db" for name in names],
+            "PostgreSQL": [
+                server.set(database=name).render_as_string(hide_password=False) for name in names
+            ],
+        }
+        for name in names:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def main(
     large: Annotated[int, typer.Option(help="How many users the large table has")] = 1_000_000,
-    repeats: Annotated[int, typer.Option(help="How often each call is made")] = 300,
-    postgresql_url: Annotated[str, typer.Option(help="An empty database, in place of ours")] = "",
+    rounds: Annotated[int, typer.Option(help="How often everything is measured")] = 3,
+    seconds: Annotated[int, typer.Option(help="How long each measurement takes")] = 2,
+    postgresql_url: Annotated[str, typer.Option(help="A server, in place of ours")] = "",
 ) -> None:
-    """Measure both sizes on both databases and print a table."""
-    small = 1000
-    table = Table("GET /users, or as named; ms")
-    rows: dict[str, list[str]] = {}
-    server_of_ours = nullcontext(postgresql_url) if postgresql_url else postgresql_over_tcp()
-    with tempfile.TemporaryDirectory() as folder, server_of_ours as postgresql:
-        databases = {"SQLite": f"sqlite:///{folder}/app.db", "PostgreSQL": postgresql}
-        for database, url in databases.items():
-            results = []
-            url = check_url(url)
-            with Server(url) as server:
-                for first, users in ((1, small), (small + 1, large)):
-                    load(url, first, users)
-                    measure(server.client, users, 5)  # warms both servers up
-                    results.append(measure(server.client, users, repeats))
-                start, end = walk(server.client)
-                columns = [f"{database} {small:,}", f"{large:,}"]
-                if database == "PostgreSQL" and add_trigrams(url):
-                    results.append(measure(server.client, large, repeats))
-                    columns.append("with pg_trgm")
-            for column in (*columns, "ratio"):
+    """Measure both sizes on both databases and print a table for each."""
+    queries = (*LISTS, *SEARCHES, *ALSO_SEARCHED)
+    calls = {query: f"/users?{query}" for query in queries}
+    calls |= {"GET /user": "/user?user_id=50", "POST /user": "/user"}
+    sizes = (1000, large)
+    with (
+        nullcontext(postgresql_url) if postgresql_url else postgresql_over_tcp() as postgresql,
+        databases(postgresql, sizes) as urls,
+    ):
+        for database in urls:
+            table = Table("GET /users?..., or as named", title=database)
+            for column in ("1,000: per s", f"{large:,}: per s", "ratio", "ms", "ms"):
                 table.add_column(column, justify="right")
-            for call, before in results[0].items():
-                row = rows.setdefault(call, [])
-                row += [f"{result[call]:.2f}" for result in results]
-                row.append(f"{results[1][call] / before:.2f}")
-            walked = f"{start:.1f} ms in the first tenth, {end:.1f} in the last"
-            print(f"{database}: walking all users, a page of 1000 takes {walked}")
-    for call, cells in rows.items():
-        table.add_row(call, *cells)
-    Console(width=120).print(table)
+            with ExitStack() as stack:
+                servers = {}
+                for size, url in zip(sizes, urls[database], strict=True):
+                    servers[size] = stack.enter_context(Server(url, prefix=on_core(0)))
+                    load(url, size)
+                for call, path in track(calls.items(), "Measuring"):
+                    rates = defaultdict[int, list[float]](list)
+                    alone = []
+                    for number, (size, server) in product(range(rounds), servers.items()):
+                        address = server.address + path.format(middle=size // 2)
+                        # A search comes after those whose clients have hung up.
+                        server.client.get(f"/users?{SEARCHES[0]}")
+                        if number == 0:
+                            alone.append(f"{measure(call, address, 1, 1).p50:.1f}")
+                        rates[size].append(measure(call, address, CLIENTS, seconds).rate)
+                    before, after = (median(found) for found in rates.values())
+                    ratio = f"{after / before:.2f}"
+                    table.add_row(call, f"{before:.0f}", f"{after:.0f}", ratio, *alone)
+                for path in OTHERS:
+                    found = []
+                    for _ in range(rounds):
+                        server.client.get(f"/users?{SEARCHES[0]}")
+                        found.append(
+                            (
+                                measure("GET", server.address + path, 12, seconds).rate,
+                                beside_searches(server.address, path, seconds),
+                            )
+                        )
+                    before, after = (median(rates) for rates in zip(*found, strict=True))
+                    row = f"{path}: 12 clients, without and with 20 who search a million"
+                    table.add_row(row, f"{before:.0f}", f"{after:.0f}", f"{after / before:.2f}")
+            Console(width=120).print(table)
 
 
 if __name__ == "__main__":

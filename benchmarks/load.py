@@ -76,6 +76,12 @@ def python_clients(call: str, url: str, clients: int, seconds: int) -> Result:
     return Result(*json.loads(subprocess.check_output([*on_core(1), *command])))
 
 
+def measure(call: str, url: str, clients: int, seconds: int) -> Result:
+    """Measure with wrk where the machine has it."""
+    tool = wrk if shutil.which("wrk") else python_clients
+    return tool(call, url, clients, seconds)
+
+
 @contextmanager
 def seeded_server(app: str, database: str) -> Iterator[str]:
     """Start the app on a new database, put 1000 users in, and yield its address."""
@@ -126,7 +132,6 @@ def main(
 ) -> None:
     """Measure, print a table and draw load.svg."""
     numbers = CLIENTS if only is None else (only,)
-    measure = wrk if shutil.which("wrk") else python_clients
     measured = defaultdict[tuple[str, str, int, str], list[Result]](list)
     with postgresql_over_tcp() as url:
         databases = {"SQLite": "", "PostgreSQL": url.replace(":", "+psycopg:", 1)}

@@ -1,6 +1,7 @@
 """Connections: how many there are, how long we wait for them, and what each is told first."""
 
 import sqlite3
+import time
 from functools import cache
 from typing import Any
 
@@ -8,6 +9,7 @@ import psycopg
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
+    Connection,
     Dialect,
     Engine,
     NullPool,
@@ -18,12 +20,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.settings import settings
 
 ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
 POOL_SIZE = 10  # connections, in each of the two pools of a process
+READ_LIMIT = 2  # seconds that a statement on a connection for reading may take
 
 # How long we wait for PostgreSQL, in seconds (tcp_user_timeout: milliseconds). Without these
 # limits, whoever is connected to a server that has vanished waits for a quarter of an hour:
@@ -160,13 +164,28 @@ def read_engine(engine: Engine) -> Engine:
         return engine
     reading = new_engine(engine.url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
 
+    # Read-only from the start, PostgreSQL would be hidden from target_session_attrs=read-write. And
+    # it plans a prepared statement once for all values: a plan that is right for a text that
+    # everybody has may take seconds for one that nobody has.
+    told = "SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan"
+    if "statement_timeout" not in engine.url.query.get("options", ""):
+        told += f"; SET statement_timeout = '{READ_LIMIT}s'"
+
     @event.listens_for(reading, "connect")
-    def make_read_only(connection: Any, record: Any) -> None:
-        if engine.name == "sqlite":
-            connection.execute("PRAGMA query_only = ON")
-        else:
-            # Set from the start, it would hide the server from target_session_attrs=read-write.
-            connection.execute("SET default_transaction_read_only = on")
+    def make_read_only(connection: Any, record: ConnectionPoolEntry) -> None:
+        if engine.name == "postgresql":
+            connection.execute(told)
+            return
+        connection.execute("PRAGMA query_only = ON")
+        # SQLite asks each 10 ms or so whether to give up.
+        too_late = lambda: time.monotonic() > record.info["deadline"]  # noqa: E731
+        connection.set_progress_handler(too_late, 1_000_000)
+
+    if engine.name == "sqlite":
+
+        @event.listens_for(reading, "before_cursor_execute")
+        def set_deadline(connection: Connection, *statement: object) -> None:
+            connection.info["deadline"] = time.monotonic() + READ_LIMIT
 
     return reading
 

@@ -32,6 +32,7 @@ SQLITE_TEMPORARY = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_INTERRUPT,  # the limit of a read_engine
 }
 SQLITE_CONFLICTS = {
     sqlite3.SQLITE_CONSTRAINT_UNIQUE,
@@ -64,6 +65,13 @@ DELETED |= answer(409, "Conflicts with other data", "Other data refers to the us
 def not_found() -> NoReturn:
     """Raise the 404; it stands behind an `or`, where a user may be None."""
     raise HTTPException(404, "User not found")
+
+
+def gone() -> NoReturn:
+    """Raise the 422 for a list that cannot go on; it stands behind an `or`, like not_found()."""
+    message = "No user has this id any more: begin again, with after=0"
+    mistake = {"type": "value_error", "loc": ("query", "after"), "msg": message}
+    raise RequestValidationError([mistake])
 
 
 async def invalid_input(request: Request, error: RequestValidationError) -> Response:

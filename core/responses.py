@@ -10,7 +10,9 @@ from pydantic_core import to_json
 from sqlalchemy import Row
 
 from crud import Page
-from schemas import UserQuery, UserRead
+from schemas import COUNTED, UserQuery, UserRead
+
+PLACES = ("page", "after")  # the parameters that say where a page begins
 
 
 def json_response(content: object, status_code: int = 200) -> Response:
@@ -38,25 +40,30 @@ def users_response(users: Sequence[Row[Any]], status_code: int = 200) -> Respons
 
 
 def page_response(request: Request, params: UserQuery, page: Page) -> Response:
-    """Return a page, with the addresses of the others in `Link` and the total in `X-Total-Count`.
+    """Return a page, with the addresses of others in `Link` and the total in `X-Total-Count`.
 
-    Where pages have no numbers, `Link` has the next one, and nobody has counted.
+    A total of COUNTED without a `rel="last"` means that many or more. Behind the pages that have
+    numbers, `rel="next"` leads on from user to user, and nobody has counted.
     """
     response = users_response(page.users)
-    if page.total is None:
-        if page.goes_on:
-            response.headers["Link"] = link(request, "next", after=page.users[-1].id)
-        return response
-    last = max(1, math.ceil(page.total / params.page_size))
-    pages = {"first": 1, "prev": min(params.page - 1, last), "next": params.page + 1, "last": last}
-    response.headers["X-Total-Count"] = str(page.total)
-    response.headers["Link"] = ", ".join(
-        link(request, rel, page=number) for rel, number in pages.items() if 1 <= number <= last
-    )
+    pages: dict[str, int] = {}
+    if page.total is not None:
+        response.headers["X-Total-Count"] = str(min(page.total, COUNTED))
+        last = max(1, math.ceil(page.total / params.page_size))
+        pages |= {"first": 1, "prev": min(params.page - 1, last)}
+        if page.goes_on and params.page * params.page_size < COUNTED:
+            pages["next"] = params.page + 1
+        if page.total <= COUNTED:
+            pages["last"] = last
+    links = [link(request, rel, page=number) for rel, number in pages.items() if number]
+    if page.goes_on and "next" not in pages:
+        links.append(link(request, "next", after=page.users[-1].id))
+    if links:
+        response.headers["Link"] = ", ".join(links)
     return response
 
 
-def link(request: Request, rel: str, **changes: int) -> str:
-    """Return one link of a Link header (RFC 8288): the same question, with some changes."""
-    asked = dict(request.query_params) | changes
-    return f'<{request.scope["path"]}?{urlencode(asked)}>; rel="{rel}"'
+def link(request: Request, rel: str, **place: int) -> str:
+    """Return one link of a Link header (RFC 8288): the same question, with another place."""
+    asked = {key: value for key, value in request.query_params.items() if key not in PLACES}
+    return f'<{request.scope["path"]}?{urlencode(asked | place)}>; rel="{rel}"'

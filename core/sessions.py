@@ -23,6 +23,7 @@ from starlette.requests import HTTPConnection
 from core.engines import POOL_SIZE, ended_engine, only_reads, read_engine, unpooled_engine
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
+SEARCHES = 2  # how many have a session at once
 
 USED_EARLY = "get_db has used its session before the yield: no @read_only and no WebSocket with it"
 
@@ -43,6 +44,20 @@ def read_only(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
+def searches(parameter: str) -> Callable[[Endpoint], Endpoint]:
+    """Say that an endpoint only reads, and that it searches where the URL has this parameter.
+
+    A search may have to look at every row. Two at once are let through, so that all the others,
+    which take a thousandth of the time, need not wait behind them.
+    """
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        endpoint.__dict__["searches"] = parameter
+        return read_only(endpoint)
+
+    return mark
+
+
 def new_connection(endpoint: Endpoint) -> Endpoint:
     """Say that an endpoint needs a connection that nobody has used before, as /health does."""
     endpoint.__dict__["session_kind"] = "new_connection"
@@ -53,7 +68,11 @@ def kind_of(connection: HTTPConnection) -> str:
     """Return the kind of session that a request gets, which is up to its endpoint."""
     if connection.scope["type"] == "websocket":
         return "websocket"
-    marked: str | None = getattr(connection.scope.get("endpoint"), "session_kind", None)
+    endpoint = connection.scope.get("endpoint")
+    parameter: str | None = getattr(endpoint, "searches", None)
+    if parameter and connection.query_params.get(parameter):
+        return "search"
+    marked: str | None = getattr(endpoint, "session_kind", None)
     # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
     # On SQLite, a GET waits in a queue of its own, since most of them only read.
     return marked or ("get" if connection.scope.get("method") in ("GET", "HEAD") else "write")
@@ -96,7 +115,8 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
     # One that stays for hours keeps nobody waiting, because its connection is not of the pool.
     websocket = Lane(Queue(sys.maxsize), unpooled_engine)
     if connections == 1:  # as in memory: everybody waits in a single line
-        one = dict.fromkeys(("write", "get", "read_only", "new_connection"), write)
+        kinds = ("write", "get", "read_only", "search", "new_connection")
+        one = dict.fromkeys(kinds, write)
         return one | {"websocket": websocket}
     if engine.name == "sqlite" and connections > 2:
         # SQLite has one writer at a time. If ten requests try at once, some of them try in vain
@@ -107,7 +127,8 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
     return {
         "write": write,
         "get": get,
-        "read_only": Lane(Queue(POOL_SIZE), read_engine),
+        "read_only": Lane(Queue(POOL_SIZE - SEARCHES), read_engine),
+        "search": Lane(Queue(SEARCHES), read_engine),
         "new_connection": Lane(Queue(1), unpooled_engine),
         "websocket": websocket,
     }

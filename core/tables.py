@@ -1,6 +1,7 @@
 """The tables: created in a new database, compared with the code in one that has them already."""
 
 import ast
+import logging
 from pathlib import Path
 from types import ModuleType
 
@@ -11,12 +12,15 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    event,
     func,
     inspect,
     select,
     text,
 )
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -75,6 +79,37 @@ def create(connection: Connection, metadata: MetaData, models: ModuleType) -> No
             mend = f"alembic merge heads -m merge, then {mend}"
         raise OutdatedError(f"it is older than this code ({what}): run {mend}")
     metadata.create_all(connection)
+
+
+def index_for_searches(table: Table, *texts: str) -> None:
+    """Create an index with the table, if the database has one that finds a part of these texts."""
+
+    @event.listens_for(table, "after_create")
+    def create_index(table: Table, connection: Connection, **more: object) -> None:
+        create_search_index(connection, table.name, *texts)
+
+
+def create_search_index(connection: Connection, table: str, *texts: str) -> None:
+    """Index the groups of three letters in these texts, where that is possible.
+
+    That is PostgreSQL with the extension pg_trgm, which comes with it, and which the owner of a
+    database may install. `texts` are SQL; the index is called ix_..._search.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    reason = "it is in no schema of the search_path"
+    try:
+        with connection.begin_nested():
+            connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
+    except DBAPIError as error:
+        reason = str(error.orig).splitlines()[0]
+    there = "SELECT 1 FROM pg_opclass WHERE opcname = 'gin_trgm_ops' AND pg_opclass_is_visible(oid)"
+    if not connection.scalar(text(there)):
+        log.warning("Searches will look at every row, without pg_trgm: %s", reason)
+        return
+    indexed = ", ".join(f"{each} gin_trgm_ops" for each in texts)
+    index = f'CREATE INDEX IF NOT EXISTS ix_{table}_search ON "{table}" USING gin ({indexed})'
+    connection.execute(text(index))
 
 
 def tables_in(models: ModuleType) -> list[Table]:

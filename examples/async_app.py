@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 import crud
 import main
 from core.engines import POOL_SIZE, engine_options
-from core.errors import CHANGED, INVALID, NOT_FOUND, REFUSED, not_found
+from core.errors import CHANGED, INVALID, NOT_FOUND, REFUSED, gone, not_found
 from core.responses import created_response, json_response, page_response, user_response
 from core.settings import settings
 from core.startup import create_app, lifespan
@@ -58,7 +58,8 @@ async def list_users(
     request: Request, params: Annotated[UserQuery, Query()], db: SessionDep
 ) -> Response:
     """List users page by page."""
-    return page_response(request, params, await db.run_sync(crud.list_users, params))
+    page = await db.run_sync(crud.list_users, params) or gone()
+    return page_response(request, params, page)
 
 
 @app.get("/user", response_model=UserRead, responses=NOT_FOUND)

@@ -142,6 +142,7 @@ def test_the_limits_are_those_of_the_documents() -> None:
     assert [limits[name] for name in alive] == [5, 2, 3]
     assert f"lock_timeout={rows['for a lock, on PostgreSQL']}s" in limits["options"]
     assert f"statement_timeout={rows['for a statement, on PostgreSQL']}s" in limits["options"]
+    assert int(rows["for a statement that only reads"]) == engines.READ_LIMIT
     sqlite = engines.engine_options("sqlite:///x.db")["connect_args"]
     assert sqlite == {"timeout": int(rows["for another writer, on SQLite"])}
 
@@ -154,9 +155,19 @@ def test_limits_in_the_url_stand(new_postgresql: str, tmp_path: Path) -> None:
         (own.render_as_string(hide_password=False), "SHOW statement_timeout", "0"),
     ]:
         engine = engines.new_engine(url)
-        with engine.connect() as connection:
-            assert connection.execute(text(statement)).scalar_one() == limit
-        engine.dispose()
+        for bind in (engine, engines.read_engine(engine)):
+            with bind.connect() as connection:
+                assert connection.execute(text(statement)).scalar_one() == limit
+            bind.dispose()
+
+
+def test_each_search_is_planned_for_itself(new_postgresql: str) -> None:
+    """A plan for all texts is right for some and a thousand times too slow for others."""
+    engine = engines.new_engine(new_postgresql)
+    for bind, mode in ((engine, "auto"), (engines.read_engine(engine), "force_custom_plan")):
+        with bind.connect() as connection:
+            assert connection.execute(text("SHOW plan_cache_mode")).scalar_one() == mode
+        bind.dispose()
 
 
 def test_a_connection_that_died_while_idle_is_noticed(new_postgresql: str) -> None:

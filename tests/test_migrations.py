@@ -107,6 +107,11 @@ class Project:
         return path
 
 
+def complaints(printed: str) -> str:
+    """Return what was printed, but for what a PostgreSQL lacks that has no extensions."""
+    return re.sub("Searches will look at every row, without pg_trgm: .*\n", "", printed)
+
+
 @pytest.fixture
 def project(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     folder = tmp_path / "migrations"
@@ -152,7 +157,7 @@ def test_several_processes_start_at_the_same_time(url: str) -> None:
         starts = [
             pool.submit(run_python, "-c", script, folder=ROOT, DATABASE_URL=url) for _ in range(4)
         ]
-        assert [start.result().stderr for start in starts] == [""] * 4
+        assert [complaints(start.result().stderr) for start in starts] == [""] * 4
 
 
 def test_a_database_that_create_all_has_made(project: Project) -> None:
@@ -178,6 +183,10 @@ def test_a_database_that_lacks_a_rule_is_not_stamped(project: Project, rule: str
     assert "alembic_version" not in inspect(project.engine).get_table_names()
 
 
+PARTS = ("active_id", "inactive_id", "inactive_name", "inactive_email")
+# An index of SQLite would break with a column that is in it.
+WITHOUT_IS_ACTIVE = [f"DROP INDEX ix_user_{part}" for part in PARTS]
+WITHOUT_IS_ACTIVE.append('ALTER TABLE "user" DROP COLUMN is_active')
 AGES = [
     (
         [f"UPDATE alembic_version SET version_num = '{FIRST}'"],
@@ -188,7 +197,7 @@ AGES = [
         "it is newer than this code (abcdefabcdef): update the code",
     ),
     (
-        ['ALTER TABLE "user" DROP COLUMN is_active'],
+        WITHOUT_IS_ACTIVE,
         "it is older than this code (no column user.is_active): run alembic revision"
         ' --autogenerate -m "say what has changed", read the file that it writes, then run'
         " alembic upgrade head",
@@ -207,7 +216,7 @@ AGES = [
         "it is older than this code (no table user): run alembic revision",
     ),
     (
-        ["DROP TABLE alembic_version", 'ALTER TABLE "user" DROP COLUMN is_active'],
+        ["DROP TABLE alembic_version", *WITHOUT_IS_ACTIVE],
         "it is older than this code (no column user.is_active): run alembic upgrade head",
     ),
 ]
@@ -297,7 +306,8 @@ def test_two_upgrades_at_once(project: Project, url: str) -> None:
             pool.submit(run_python, *command, folder=ROOT, DATABASE_URL=url) for _ in range(2)
         ]
     done = [upgrade.result() for upgrade in upgrades]
-    assert [(each.returncode, each.stderr) for each in done] == [(0, ""), (0, "")]
+    assert [each.returncode for each in done] == [0, 0]
+    assert [complaints(each.stderr) for each in done] == ["", ""]
     project.alembic("check")
 
 
@@ -324,7 +334,7 @@ def test_half_a_migration_changes_nothing(
     before = (project.tables(), project.emails())
     phone = 'op.add_column("user", sa.Column("phone", sa.String()))'
     email = """op.execute("UPDATE \\"user\\" SET email = 'other@example.com'")"""
-    batch = 'with op.batch_alter_table("user") as batch: batch.drop_index("ix_user_name")'
+    batch = 'with op.batch_alter_table("user") as batch: batch.drop_index("ix_user_name_id")'
     project.add_migration(phone, email, batch, last)
     with pytest.raises(failure, match=complaint):
         project.alembic("upgrade", "head")

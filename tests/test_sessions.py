@@ -2,7 +2,10 @@
 
 import asyncio
 import inspect
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
     ExitStack,
@@ -34,11 +37,12 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.requests import HTTPConnection
 
+import core.engines
 import core.sessions
 import database
 from core.engines import new_engine, read_engine, unpooled_engine
 from core.errors import HANDLERS
-from core.sessions import Queue, in_turn, lanes_of, read_only
+from core.sessions import Queue, in_turn, kind_of, lanes_of, read_only, searches
 from database import SessionDep, SessionLocal, get_db
 from main import app
 from models import User
@@ -218,6 +222,83 @@ def test_the_kind_is_up_to_the_endpoint(engine: Engine) -> None:
     client = TestClient(own)
     assert client.get("/read").json() is True
     assert client.get("/write").json() is client.post("/write").json() is True
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [("", "read_only"), ("q=", "read_only"), ("q=x", "search"), ("r=x", "read_only")],
+)
+def test_what_a_search_is(query: str, kind: str) -> None:
+    @searches("q")
+    def search() -> None: ...
+
+    scope = {"type": "http", "method": "GET", "endpoint": search, "query_string": query.encode()}
+    assert kind_of(HTTPConnection(scope)) == kind
+
+
+def test_searches_keep_nobody_waiting(engine: Engine) -> None:
+    """Two are let through; a third waits for them, and what only reads does not."""
+    own = FastAPI()
+    go_on = threading.Event()
+    begun = threading.Semaphore(0)
+
+    @own.get("/search")
+    @searches("q")
+    def search(db: SessionDep) -> bool:
+        db.execute(NUMBER_OF_USERS)
+        begun.release()
+        return go_on.wait(20)
+
+    @own.get("/read")
+    @read_only
+    def read(db: SessionDep) -> int:
+        return db.scalar(NUMBER_OF_USERS) or 0
+
+    with TestClient(own) as client, ThreadPoolExecutor() as threads:
+        searching = [threads.submit(client.get, "/search?q=x") for _ in range(3)]
+        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=20)
+        assert [client.get("/read").json() for _ in range(9)] == [0] * 9
+        assert not begun.acquire(timeout=0.1)
+        go_on.set()
+        assert [each.result().json() for each in searching] == [True] * 3
+    assert_all_returned(engine)
+
+
+NUMBERS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+SLOW = {"sqlite": NUMBERS, "postgresql": "SELECT pg_sleep(60)"}
+
+
+def test_a_read_that_takes_too_long_is_a_503(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its connection is as good as before."""
+    monkeypatch.setattr(core.engines, "READ_LIMIT", 0.2)
+    own = FastAPI(exception_handlers=HANDLERS)
+
+    @own.get("/{statement}")
+    @read_only
+    def read(statement: str, db: SessionDep) -> int:
+        return db.scalar(text(SLOW[engine.name] if statement == "slow" else "SELECT 5")) or 0
+
+    client = TestClient(own)
+    for _ in range(12):  # more than the pool has connections
+        response = client.get("/slow")
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "1"
+        assert client.get("/fast").json() == 5
+    assert_all_returned(engine)
+
+
+def test_what_writes_may_take_longer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core.engines, "READ_LIMIT", 0.1)
+    longer = "SELECT pg_sleep(0.3)"
+    if engine.name == "sqlite":
+        longer = NUMBERS.replace("FROM n)", "FROM n WHERE i < 3000000)")
+    with SessionLocal() as db:
+        start = time.monotonic()
+        db.execute(text(longer)).all()
+        assert time.monotonic() > start + 0.1
 
 
 # ---- One session for a request
@@ -554,7 +635,8 @@ def limits(engine: Engine) -> dict[str, int]:
 
 def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
     postgresql = new_engine("postgresql+psycopg://u@127.0.0.1:1/x")
-    assert limits(postgresql) == {"write": 10, "get": 10, "read_only": 10, "new_connection": 1}
+    shared = {"read_only": 8, "search": 2, "new_connection": 1}
+    assert limits(postgresql) == {"write": 10, "get": 10} | shared
     lanes = lanes_of(postgresql)
     assert lanes["write"].queue is lanes["get"].queue
     pools = [each.pool for each in (postgresql, read_engine(postgresql))]
@@ -562,7 +644,7 @@ def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
     assert connections + lanes["new_connection"].queue.limit == 21  # what docs/production.md says
     # SQLite: one writes at a time, and slow ones must not delay those who only look.
     file = new_engine(f"sqlite:///{tmp_path}/app.db")
-    assert limits(file) == {"write": 2, "get": 8, "read_only": 10, "new_connection": 1}
+    assert limits(file) == {"write": 2, "get": 8} | shared
     for one in (create_engine("sqlite://", poolclass=StaticPool), new_engine("sqlite://")):
         assert set(limits(one).values()) == {1}
         assert read_engine(one) is unpooled_engine(one) is one

@@ -130,6 +130,10 @@ class Reader:
         output = output.replace(f"{self.folder}/", "").strip()
         output = re.sub(r"in \d+\.\d\ds", "in 0.50s", output)
         output = re.sub(r"INFO: +(Started server|Waiting for).*\n", "", output)
+        # Debian's PostgreSQL has that extension, and the one that comes along has none.
+        output = re.sub(
+            r"Searches will look at every row, without pg_trgm: .*(\n|$)", "", output
+        ).strip()
         output = re.sub(r"(Database: |cannot use )[^\s,:]+:\S*?(?=:? |\n|$)", r"\1URL", output)
         output = re.sub(r"(?<![^\W_])[0-9a-f]{12}(?![^\W_])", "REVISION", output)
         return re.sub(r"\d{4}-\d\d-\d\d_", "DATE_", output).replace(" ...  done", " done")

@@ -42,17 +42,17 @@ def ask(reader: Reader, module: str, path: str) -> str:
     script += f"with TestClient({module}.app) as client: print(client.get('{path}').json())"
     folder = reader.folder
     done = run_python("-c", script, folder=folder, PYTHONPATH=str(folder), DATABASE_URL=reader.url)
-    return done.stdout + done.stderr
+    return reader.plain(done.stdout + done.stderr)
 
 
 def test_a_session_after_the_answer(reader: Reader) -> None:
     reader.follow(SESSION)
-    assert ask(reader, "report", "/report") == "0 users\n{'detail': \"Look at the server's log\"}\n"
+    assert ask(reader, "report", "/report") == "0 users\n{'detail': \"Look at the server's log\"}"
 
 
 def test_a_dependency_that_yields(reader: Reader) -> None:
     reader.follow(DEPENDENCY)
-    printed = "0 users\n{'detail': \"Look at the server's log\"}\n"
+    printed = "0 users\n{'detail': \"Look at the server's log\"}"
     assert ask(reader, "audited", "/audited") == printed
     path = reader.folder / "audited.py"
     path.write_text(path.read_text().replace(', scope="function"', ""))

@@ -132,8 +132,8 @@ export const TEXTS = {
     lesson: {
       many: [
         "20 requests at once",
-        "Each takes 0.3 s. Look for the grey bars: as many have a session as the pool has " +
-          "connections, mostly ten; the others wait for their turn.",
+        "Each takes 0.3 s. Look for the grey bars: as many have a session as there are connections " +
+          "for reading, mostly eight; the others wait for their turn.",
       ],
       forget: [
         "Forget to commit",
@@ -288,8 +288,8 @@ export const TEXTS = {
     lesson: {
       many: [
         "20 requêtes à la fois",
-        "Chacune dure 0,3 s. Regardez les barres grises\u00a0: autant de requêtes ont une session que le " +
-          "pool a de connexions, en général dix\u00a0; les autres attendent leur tour.",
+        "Chacune dure 0,3 s. Regardez les barres grises\u00a0: autant de requêtes ont une session " +
+          "qu'il y a de connexions pour la lecture, en général huit\u00a0; les autres attendent leur tour.",
       ],
       forget: [
         "Oublier le commit",
