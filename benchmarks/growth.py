@@ -139,8 +139,9 @@ def main(
                     alone = []
                     for number, (size, server) in product(range(rounds), servers.items()):
                         address = server.address + path.format(middle=size // 2)
-                        # A search comes after those whose clients have hung up.
-                        server.client.get(f"/users?{SEARCHES[0]}")
+                        for each in servers.values():
+                            # A search comes after those whose clients have hung up.
+                            each.client.get(f"/users?{SEARCHES[0]}")
                         if number == 0:
                             alone.append(f"{measure(call, address, 1, 1).p50:.1f}")
                         rates[size].append(measure(call, address, CLIENTS, seconds).rate)

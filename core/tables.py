@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -171,12 +172,19 @@ def differences(inspector: Inspector, metadata: MetaData, needed: set[str]) -> l
 
 
 def lacks_rules(inspector: Inspector, tables: list[Table]) -> bool:
-    """Tell whether a table lacks a rule of the code, like that emails are in lower case."""
+    """Tell whether a table lacks a rule or an index of the code."""
     for table in tables:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an index on an expression, which SQLite hides
+            indexes = inspector.get_indexes(table.name)
+            uniques = inspector.get_unique_constraints(table.name)
         checks = inspector.get_check_constraints(table.name)
-        uniques = inspector.get_unique_constraints(table.name)
-        there = {rule["name"] for rule in (*checks, *uniques)}
-        for rule in table.constraints:
-            if isinstance(rule, (CheckConstraint, UniqueConstraint)) and rule.name not in there:
-                return True
+        there = {rule["name"] for rule in (*checks, *uniques, *indexes)}
+        rules = [
+            rule
+            for rule in table.constraints
+            if isinstance(rule, CheckConstraint | UniqueConstraint)
+        ]
+        if not there.issuperset(rule.name for rule in (*rules, *table.indexes)):
+            return True
     return False

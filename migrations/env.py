@@ -1,6 +1,7 @@
 """What `alembic` runs: migrations of the database that the app uses."""
 
 import logging
+import re
 import sys
 from typing import Any
 
@@ -10,19 +11,30 @@ from sqlalchemy import Connection, Inspector, Table, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 import models  # noqa: F401, its tables enter themselves in Base.metadata
+from core import tables
 from core.engines import explain
 from core.tables import lock_schema
 from database import Base, engine
 
+# What the migrations have ever named.
+WRITTEN = "".join(path.read_text("utf-8") for path in (tables.MIGRATIONS / "versions").glob("*.py"))
+
 
 def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
-    """Leave alone what only the database knows, if it cannot be in models.py.
+    """Leave alone what only the database knows, and what might be somebody else's.
 
-    That is a table of somebody else, or an index like GIN, which SQLite does not have.
+    That is a table, a column that no migration has named, with all that belongs to it, or an index
+    like GIN, which SQLite does not have.
     """
     if compared is not None or not reflected:
         return True
-    return not (kind == "table" or (kind == "index" and thing.kwargs.get("postgresql_using")))
+    if kind == "table":
+        return False
+    known = Base.metadata.tables[thing.table.name].columns
+    for column in [thing] if kind == "column" else thing.columns:
+        if column.name not in known and not re.search(f"[\"']{column.name}[\"']", WRITTEN):
+            return False
+    return not (kind == "index" and thing.kwargs.get("postgresql_using"))
 
 
 @event.listens_for(Table, "column_reflect")

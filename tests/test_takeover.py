@@ -1,0 +1,267 @@
+"""`alembic upgrade head` takes a database along that somebody else's code has made."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, NullPool, create_engine, inspect, text
+from sqlalchemy.orm import Session, declarative_base
+
+import main
+from benchmarks.server import ROOT
+from tests.project import HEAD, Project
+
+# As lessons write it; each is run as it stands.
+FASTAPI_TUTORIAL = """
+class User(Base):
+    __tablename__ = "user"
+    id = Column(Integer, primary_key=True, index=True)
+    name = Column(String, index=True)
+    email = Column(String, unique=True, index=True)
+    is_active = Column(Boolean, default=True)
+    posts = relationship("Post", back_populates="author")
+
+class Post(Base):
+    __tablename__ = "post"
+    id = Column(Integer, primary_key=True)
+    title = Column(String)
+    author_id = Column(Integer, ForeignKey("user.id"))
+    author = relationship("User", back_populates="posts")
+"""
+NO_RULES = """
+class User(Base):
+    __tablename__ = "user"
+    id = Column(Integer, primary_key=True)
+    name = Column(String(50))
+    email = Column(String(100))
+"""
+UNIQUE = """
+class User(Base):
+    __tablename__ = "user"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    email: Mapped[str] = mapped_column(unique=True)
+"""
+MORE_COLUMNS = """
+class Town(Base):
+    __tablename__ = "town"
+    id = Column(Integer, primary_key=True)
+    name = Column(String, unique=True)
+
+class User(Base):
+    __tablename__ = "user"
+    id = Column(Integer, primary_key=True, autoincrement=True)
+    name = Column(Text, nullable=False)
+    email = Column(Text, nullable=False, unique=True)
+    phone = Column(String(20), unique=True)
+    age = Column(Integer, CheckConstraint("age > 0"), index=True)
+    town_id = Column(Integer, ForeignKey("town.id"))
+    created_at = Column(DateTime, nullable=False, server_default=func.now())
+    __table_args__ = (UniqueConstraint("name", "town_id", name="one_of_a_name_in_a_town"),)
+"""
+LESSONS = {
+    "FastAPI's old tutorial": FASTAPI_TUTORIAL,
+    "no rules": NO_RULES,
+    "unique": UNIQUE,
+    "more columns": MORE_COLUMNS,
+    "our tutorial": (ROOT / "docs/steps/11/models.py").read_text().replace("from database", "# "),
+}
+
+
+def run_lesson(code: str, engine: Engine) -> dict[str, Any]:
+    """Create the tables of a lesson as a lesson does; return its classes."""
+    names: dict[str, Any] = {"Base": declarative_base()}
+    exec("from sqlalchemy import *\nfrom sqlalchemy.orm import *\n" + code, names)
+    names["Base"].metadata.create_all(engine)
+    return names
+
+
+def rows(engine: Engine, table: str) -> list[dict[str, Any]]:
+    with engine.connect() as connection:
+        found = connection.execute(text(f'SELECT * FROM "{table}" ORDER BY id'))
+        return [dict(row) for row in found.mappings()]
+
+
+@pytest.fixture
+def plain(project: Project) -> Engine:
+    """Engine as a lesson makes it."""
+    return create_engine(project.engine.url, poolclass=NullPool)
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_database_of_a_lesson(project: Project, plain: Engine, lesson: str) -> None:
+    names = run_lesson(LESSONS[lesson], plain)
+    user = names["User"]
+    with Session(plain) as db:
+        db.add_all([user(name="Ada", email="Ada@Example.com"), user(name="Éva", email="eva@x.de")])
+        db.flush()
+        db.add(user(id=7, name="Bob", email="bob@example.com"))  # an id of one's own choice
+        if "Post" in names:
+            db.add(names["Post"](title="Hello", author_id=7))
+        db.commit()
+    before = rows(plain, "user")
+    assert "run alembic upgrade head" in project.start()
+
+    project.alembic("upgrade", "head")
+    assert project.start() == ""
+    assert project.alembic("check") == "No new upgrade operations detected.\n"
+    for row in before:
+        row["email"] = row["email"].lower()
+        row.setdefault("is_active", True)
+    after = rows(project.engine, "user")
+    assert [{**row, "is_active": bool(row["is_active"])} for row in after] == before
+
+    client = TestClient(main.app)
+    everybody = client.get("/users").json()
+    assert [user["name"] for user in everybody] == ["Ada", "Éva", "Bob"]
+    assert all(user["is_active"] for user in everybody)
+    body = {"name": "Ada", "email": "ADA@example.com"}
+    assert client.post("/user", json=body).status_code == 409
+    assert client.post("/user", json=body | {"email": "x@x.de"}).json()["id"] in (8, 9)
+    assert client.delete("/users/7").status_code == (409 if "Post" in names else 200)
+    assert [user["name"] for user in client.get("/users?query=éva").json()] == ["Éva"]
+
+
+def test_it_is_what_a_new_database_is(project: Project, plain: Engine) -> None:
+    """In columns, rules and indexes; the rest of PostgreSQL's defaults may differ."""
+    run_lesson(FASTAPI_TUTORIAL.split("    posts =")[0], plain)
+    project.alembic("upgrade", "head")
+    taken = project.tables()["user"]
+    project.execute('DROP TABLE "user"', "DROP TABLE alembic_version")
+    assert project.start() == ""
+    new = project.tables()["user"]
+    for columns, *_ in (taken, new):
+        for column in columns:
+            column.pop("default")
+            column.pop("autoincrement", None)
+    assert taken == new
+
+
+def test_what_belongs_to_other_columns_stays(project: Project, plain: Engine) -> None:
+    names = run_lesson(MORE_COLUMNS, plain)
+    with Session(plain) as db:
+        db.add(names["Town"](id=1, name="London"))
+        db.add(names["User"](name="Ada", email="ada@example.com", phone="1", age=36, town_id=1))
+        db.commit()
+    project.alembic("upgrade", "head")
+    inspector = inspect(project.engine)
+    assert "ix_user_age" in {index["name"] for index in inspector.get_indexes("user")}
+    assert [key["referred_table"] for key in inspector.get_foreign_keys("user")] == ["town"]
+    bad = ("'1', 2, 1", "'2', 0, 1", "'2', 2, 9")  # the phone is taken, no age, no such town
+    for values in (*bad, "'3', 3, 1"):
+        insert = (
+            'INSERT INTO "user" (name, email, is_active, phone, age, town_id)'
+            f" VALUES ('N', 'new@example.com', true, {values})"
+        )
+        if values in bad:
+            with pytest.raises(Exception, match=r"(?i)constraint"):
+                project.execute(insert)
+        else:
+            project.execute(insert)
+    assert rows(project.engine, "user")[-1]["created_at"] is not None
+    project.alembic("revision", "--autogenerate", "-m", "nothing")
+    (path,) = (project.folder / "versions").glob("*nothing*")
+    assert "drop" not in path.read_text()
+
+
+EARLIER = {
+    "4c1d7a90b2e3": ['CREATE UNIQUE INDEX uq_user_email_lower ON "user" (lower(email))'],
+    "8e52f3c6d741": [
+        'CREATE INDEX ix_user_name ON "user" (name)',
+    ],
+}
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+@pytest.mark.parametrize("revision", EARLIER)
+def test_earlier_versions_of_this_app(project: Project, revision: str, stamped: bool) -> None:
+    sqlite = project.engine.name == "sqlite"
+    key = "INTEGER NOT NULL" if sqlite else "BIGSERIAL NOT NULL"
+    primary = "PRIMARY KEY AUTOINCREMENT" if sqlite else "CONSTRAINT pk_user PRIMARY KEY"
+    rules = ""
+    if revision == "8e52f3c6d741":
+        rules = """,
+            CONSTRAINT ck_user_email_lower CHECK (email = lower(email)),
+            CONSTRAINT uq_user_email UNIQUE (email)"""
+    table = f"""
+        CREATE TABLE "user" (
+            id {key} {primary}, name VARCHAR(100) NOT NULL, email VARCHAR(254) NOT NULL,
+            is_active BOOLEAN NOT NULL,
+            CONSTRAINT ck_user_name_length CHECK (length(name) BETWEEN 1 AND 100),
+            CONSTRAINT ck_user_email_length CHECK (length(email) <= 254){rules}
+        )"""
+    project.execute(table, *EARLIER[revision])
+    if stamped:
+        project.execute(
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
+            f"INSERT INTO alembic_version VALUES ('{revision}')",
+        )
+    lower = revision == "8e52f3c6d741"
+    project.add_users("ada@x.de" if lower else "Ada@x.de", "zoé@x.de" if lower else "ZOÉ@x.de")
+    assert "run alembic upgrade head" in project.start()
+    project.alembic("upgrade", "head")
+    assert project.alembic("check") == "No new upgrade operations detected.\n"
+    assert project.alembic("current") == f"{HEAD} (head)\n"
+    assert project.emails() == [(1, "ada@x.de"), (2, "zoé@x.de")]
+    assert project.start() == ""
+    # Number 3 has been somebody's; nobody gets it again.
+    body = {"name": "Eve", "email": "eve@example.com"}
+    assert TestClient(main.app).post("/user", json=body).json()["id"] == 4
+
+
+PROBLEMS = [
+    (
+        ["INSERT INTO \"user\" (name, email) VALUES ('A', 'Ada@x.de'), ('B', 'ada@x.de')"],
+        "users 1 (Ada@x.de) and 2 (ada@x.de) have the same email in lower case: change one of them",
+    ),
+    (
+        ["INSERT INTO \"user\" (name, email) VALUES (NULL, 'a@x.de'), ('B', 'b@x.de')"],
+        "users 1 have NULL for a name: change or delete them",
+    ),
+    (["INSERT INTO \"user\" (name) VALUES ('A'), ('B')"], "users 1, 2 have NULL for an email"),
+    (
+        [f"INSERT INTO \"user\" (name, email) VALUES ('', '{i}@x.de')" for i in range(7)],
+        "users 1, 2, 3, 4, 5 and others have a name that is empty, or longer than 100",
+    ),
+    (
+        [f"INSERT INTO \"user\" (name, email) VALUES ('{'x' * 101}', 'a@x.de')"],
+        "users 1 have a name that is empty, or longer than 100",
+    ),
+    (
+        [f"INSERT INTO \"user\" (name, email) VALUES ('A', '{'x' * 255}')"],
+        "users 1 have an email that is longer than 254",
+    ),
+    (
+        [
+            'ALTER TABLE "user" ADD is_active BOOLEAN',
+            "INSERT INTO \"user\" (name, email) VALUES ('A', 'a@x.de')",
+        ],
+        "users 1 have NULL for is_active",
+    ),
+    (
+        ["ALTER TABLE \"user\" ADD city VARCHAR NOT NULL DEFAULT ''", "DEFAULT"],
+        "user.city needs a value, and the code does not know it",
+    ),
+    (['ALTER TABLE "user" RENAME email TO mail'], "there is no user.email"),
+]
+
+
+@pytest.mark.parametrize(("statements", "complaint"), PROBLEMS)
+def test_what_does_not_fit_changes_nothing(
+    project: Project, plain: Engine, statements: list[str], complaint: str
+) -> None:
+    code = FASTAPI_TUTORIAL.split("    is_active")[0].replace("unique=True, ", "")
+    run_lesson(code, plain)
+    if statements[-1] == "DEFAULT":
+        project.execute('DROP TABLE "user"')
+        run_lesson(code + "    city = Column(String, nullable=False)\n", plain)
+    else:
+        project.execute(*statements)
+    before = project.tables(), rows(plain, "user")
+    with pytest.raises(SystemExit) as failed:
+        project.alembic("upgrade", "head")
+    assert complaint in str(failed.value)
+    assert (project.tables(), rows(plain, "user")) == before
+    assert "alembic_version" not in inspect(plain).get_table_names() or not project.alembic(
+        "current"
+    )
