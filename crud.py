@@ -29,6 +29,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import User
@@ -84,10 +85,21 @@ def create_user(db: Session, body: UserBody) -> Row[Any]:
 
 
 def create_users(db: Session, bodies: Sequence[UserBody]) -> list[Row[Any]]:
-    """Create users, and return them in that order; raises IntegrityError if an email is taken."""
+    """Create users, and return them in that order.
+
+    Raises IntegrityError, with a note of the first such email, if one is taken.
+    """
     # Always in the same order: two requests with the same emails in two orders could deadlock.
     in_order = sorted((body.model_dump() for body in bodies), key=itemgetter("email"))
-    created = {user.email: user for user in db.execute(INSERT_USERS, in_order)}
+    try:
+        created = {user.email: user for user in db.execute(INSERT_USERS, in_order)}
+    except IntegrityError as error:
+        db.rollback()
+        emails = [body["email"] for body in in_order]
+        taken = set(db.scalars(select(users.c.email).where(users.c.email.in_(emails))))
+        twice = (email for email in emails if email in taken or emails.count(email) > 1)
+        error.add_note(next(twice, "one of them"))
+        raise
     return [created[body.email] for body in bodies]
 
 

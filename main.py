@@ -8,7 +8,19 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 
 import crud
-from core.errors import CHANGED, DELETED, INVALID, NOT_FOUND, REFUSED, answer, gone, not_found
+from core.errors import (
+    CHANGED,
+    CREATED,
+    CREATED_IN_LESSONS,
+    DELETED,
+    LISTED,
+    NOT_FOUND,
+    REFUSED,
+    answer,
+    for_user,
+    gone,
+    not_found,
+)
 from core.responses import (
     created_response,
     json_response,
@@ -19,7 +31,7 @@ from core.responses import (
 from core.sessions import new_connection, read_only, searches
 from core.startup import create_app
 from database import SessionDep
-from schemas import UserBodies, UserBody, UserChanges, UserId, UserQuery, UserRead
+from schemas import UserBodies, UserBody, UserChanges, UserId, UserQuery, UserRead, UserRecord
 
 app = create_app(
     title="User API",
@@ -30,11 +42,16 @@ app = create_app(
         {"name": "health", "description": "Whether the database answers"},
     ],
 )
-users = APIRouter(prefix="/users", tags=["users"])
-lessons = APIRouter(prefix="/user", tags=["user"])
+# The names of the calls in a client that is generated from /openapi.json.
+users = APIRouter(
+    prefix="/users", tags=["users"], generate_unique_id_function=lambda call: call.name
+)
+lessons = APIRouter(
+    prefix="/user", tags=["user"], generate_unique_id_function=lambda call: f"lesson_{call.name}"
+)
 
 
-@users.get("", response_model=list[UserRead], responses=INVALID)
+@users.get("", response_model=list[UserRead], responses=LISTED)
 @users.get("/", include_in_schema=False)
 @searches("query")
 def list_users(request: Request, params: Annotated[UserQuery, Query()], db: SessionDep) -> Response:
@@ -57,9 +74,14 @@ def read_user(user_id: UserId, db: SessionDep) -> Response:
     return user_response(user)
 
 
-@users.post("", response_model=UserRead, responses=REFUSED, status_code=201)
+@users.post("", response_model=UserRead, responses=CREATED, status_code=201)
 @users.post("/", include_in_schema=False, status_code=201)
-@lessons.post("", summary="Create User, as in lessons", response_model=UserRead, responses=REFUSED)
+@lessons.post(
+    "",
+    summary="Create User, as in lessons",
+    response_model=UserRead,
+    responses=CREATED_IN_LESSONS,
+)
 def create_user(request: Request, body: UserBody, db: SessionDep) -> Response:
     """Create a user."""
     user = crud.create_user(db, body)
@@ -79,9 +101,11 @@ def create_users(bodies: UserBodies, db: SessionDep) -> Response:
 @lessons.post(
     "/{user_id}", summary="Replace User, as in lessons", response_model=UserRead, responses=CHANGED
 )
-def replace_user(user_id: UserId, body: UserBody, db: SessionDep) -> Response:
-    """Change the name and the email of a user."""
-    user = crud.change_user(db, user_id, body.model_dump()) or not_found()
+def replace_user(user_id: UserId, body: UserRecord, db: SessionDep) -> Response:
+    """Change the name and the email of a user, and `is_active` if it is there."""
+    unset = {"is_active"} - body.model_fields_set
+    changes = for_user(user_id, body.model_dump(exclude=unset))
+    user = crud.change_user(db, user_id, changes) or not_found()
     db.commit()
     return user_response(user)
 
@@ -89,7 +113,7 @@ def replace_user(user_id: UserId, body: UserBody, db: SessionDep) -> Response:
 @users.patch("/{user_id}", response_model=UserRead, responses=CHANGED)
 def change_user(user_id: UserId, changes: UserChanges, db: SessionDep) -> Response:
     """Change some fields of a user; those that are absent stay as they are."""
-    user = crud.change_user(db, user_id, changes) or not_found()
+    user = crud.change_user(db, user_id, for_user(user_id, changes)) or not_found()
     db.commit()
     return user_response(user)
 
@@ -104,7 +128,12 @@ def delete_user(user_id: UserId, db: SessionDep) -> Response:
     return json_response({"detail": "User deleted"})
 
 
-@app.get("/health", tags=["health"], responses=answer(200, "The database answers", "All is well"))
+@app.get(
+    "/health",
+    tags=["health"],
+    operation_id="health",
+    responses=answer(200, "The database answers", "All is well"),
+)
 @new_connection
 def health(db: SessionDep) -> Response:
     """Check that the database answers."""
@@ -113,9 +142,10 @@ def health(db: SessionDep) -> Response:
 
 
 @app.get("/", include_in_schema=False)
-def home() -> RedirectResponse:
+@app.get("/docs/", include_in_schema=False)
+def home(request: Request) -> RedirectResponse:
     """Show the documentation to whoever opens the server in a browser."""
-    return RedirectResponse("/docs")
+    return RedirectResponse(f"{request.scope['root_path']}/docs")
 
 
 app.include_router(lessons)

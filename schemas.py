@@ -1,10 +1,11 @@
 """What comes in and goes out over HTTP. Whatever does not fit is answered with a 422."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     EmailStr,
     Field,
@@ -17,30 +18,57 @@ from typing_extensions import TypedDict
 # PostgreSQL cannot store the character NUL. And when a name is printed in a terminal, control
 # characters like ESC in it could do harm there.
 NO_NUL = r"^[^\x00]*$"
-NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# The second range turns the writing around. And a name with nothing in it to be seen is none.
+BAD = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
+NO_CONTROL = f"^[^{BAD}]*$"
+TO_BE_SEEN = rf"^[^{BAD}]*[^{BAD}\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff][^{BAD}]*$"
 
 # How far lists are counted. To count a million users takes longer than all the rest of the answer.
 COUNTED = 10_000
 
 # PostgreSQL's bigint, and SQLite's INTEGER.
-UserId = Annotated[int, Field(ge=1, le=2**63 - 1, json_schema_extra={"example": 1})]
+UserId = Annotated[
+    int,
+    Field(ge=1, le=2**63 - 1, description="Id of a user", json_schema_extra={"example": 1}),
+]
 Name = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NO_CONTROL),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=TO_BE_SEEN),
     Field(examples=["Ada Lovelace"]),
 ]
+
+
+def refuse_name(email: Any) -> Any:
+    """Refuse `Ada <ada@example.com>`, of which EmailStr would take the address."""
+    if isinstance(email, str) and "<" in email:
+        raise ValueError("value is not a valid email address: write it without a name")
+    return email
+
+
 # In lower case, so that nobody can register Ada@example.com beside ada@example.com. The length is
 # checked after that, because a few letters become two.
 Email = Annotated[
-    EmailStr, AfterValidator(str.lower), Field(max_length=254, examples=["ada@example.com"])
+    EmailStr,
+    BeforeValidator(refuse_name),
+    AfterValidator(str.lower),
+    Field(max_length=254, examples=["ada@example.com"]),
 ]
 
 
 class UserBody(BaseModel):
     """A user as a client writes one."""
 
+    model_config = ConfigDict(extra="forbid")  # what is misspelt would be lost in silence
+
     name: Name
     email: Email
+    is_active: bool = True
+
+
+class UserRecord(UserBody):
+    """A user as a client replaces one; with the id as well, if it sends back what it has read."""
+
+    id: UserId | None = None
 
 
 UserBodies = Annotated[list[UserBody], Field(min_length=1, max_length=1000)]
@@ -53,6 +81,7 @@ class UserChanges(TypedDict, total=False):
     name: Name
     email: Email
     is_active: Annotated[bool, Field(examples=[False])]
+    id: Annotated[UserId, Field(description="May be there, if it is the one in the address")]
 
 
 class UserRead(BaseModel):
@@ -66,28 +95,38 @@ class UserRead(BaseModel):
     is_active: Annotated[bool, Field(examples=[True])]
 
 
+# ?is_active= is what a form sends where nothing was chosen.
+EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
+
+
 class UserQuery(BaseModel):
     """Which users to list, in which order, and which page of them."""
 
     model_config = ConfigDict(extra="forbid")  # ?limit=10 would look like a page of ten
 
-    page: Annotated[int, Field(ge=1, examples=[1])] = 1
-    page_size: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
+    page: Annotated[int, Field(ge=1, description="Number of the page", examples=[1])] = 1
+    page_size: Annotated[
+        int, Field(ge=1, le=1000, description="Users on a page", examples=[100])
+    ] = 100
     query: Annotated[
         str,
         Field(
             description="Text in the name or the email, in any case", max_length=254, pattern=NO_NUL
         ),
     ] = ""
-    is_active: bool | None = None
-    order_by: Literal["id", "-id", "name", "-name", "email", "-email"] = "id"
+    is_active: Annotated[
+        bool | None, EMPTY_IS_NONE, Field(description="Only those who are active, or are not")
+    ] = None
+    order_by: Annotated[
+        Literal["id", "-id", "name", "-name", "email", "-email"],
+        Field(description="With - in front, downwards"),
+    ] = "id"
     after: Annotated[
-        int | None,
+        Annotated[int, Field(ge=0, le=2**63 - 1)] | None,
+        EMPTY_IS_NONE,
         Field(
-            ge=0,
-            le=2**63 - 1,
             description="Start after the user with this id, or with 0 at the start, in place of "
-            "`page`: the next page takes no longer than the first, however many there are",
+            "`page`: the next page takes no longer than the first, however many there are"
         ),
     ] = None
 

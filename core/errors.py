@@ -19,6 +19,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
     TimeoutError,
 )
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas import Detail, Invalid
@@ -46,17 +47,42 @@ EMAIL_TAKEN = ("uq_user_email", "UNIQUE constraint failed: user.email")
 Answers = dict[int | str, dict[str, Any]]
 
 
-def answer(status_code: int, detail: str, description: str) -> Answers:
+def header(name: str, kind: str, description: str) -> dict[str, Any]:
+    """Return the documentation of a header, whose value is of that kind in JSON."""
+    return {name: {"description": description, "schema": {"type": kind}}}
+
+
+def answer(
+    status_code: int, detail: str, description: str, headers: Mapping[str, Any] | None = None
+) -> Answers:
     """Return the documentation of an answer that is a `Detail`."""
     example = {"application/json": {"example": {"detail": detail}}}
-    return {status_code: {"model": Detail, "description": description, "content": example}}
+    found: dict[str, Any] = {"model": Detail, "description": description, "content": example}
+    if headers:
+        found["headers"] = headers
+    return {status_code: found}
 
 
-UNAVAILABLE = answer(503, "Database unavailable, try again later", "Database away or too busy")
+UNAVAILABLE = answer(
+    503,
+    "Database unavailable, try again later",
+    "Database away or too busy",
+    header("Retry-After", "integer", "Seconds to wait"),
+)
 INVALID: Answers = {422: {"model": Invalid, "description": "Input that cannot be used"}}
 NOT_FOUND = INVALID | answer(404, "User not found", "No user has this id")
 TAKEN = answer(409, "Email already registered", "Another user has this email")
+LISTED: Answers = {
+    **INVALID,
+    200: {
+        "headers": header("X-Total-Count", "integer", "How many there are, exact below 10000")
+        | header("Link", "string", "Addresses of other pages, as in RFC 8288")
+    },
+}
 REFUSED = INVALID | TAKEN | answer(413, "Body larger than 1 MiB", "Body too long")
+LOCATION = {"headers": header("Location", "string", "Where the user is")}
+CREATED = REFUSED | {201: LOCATION}
+CREATED_IN_LESSONS = REFUSED | {200: LOCATION}
 CHANGED = NOT_FOUND | REFUSED
 DELETED = answer(200, "User deleted", "The user is gone") | NOT_FOUND
 DELETED |= answer(409, "Conflicts with other data", "Other data refers to the user")
@@ -65,6 +91,16 @@ DELETED |= answer(409, "Conflicts with other data", "Other data refers to the us
 def not_found() -> NoReturn:
     """Raise the 404; it stands behind an `or`, where a user may be None."""
     raise HTTPException(404, "User not found")
+
+
+def for_user(user_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes without an id; raise a 422 if that is not the one in the address."""
+    if changes.get("id") not in (None, user_id):
+        message = f"The id is not that of the address, {user_id}"
+        raise RequestValidationError(
+            [{"type": "value_error", "loc": ("body", "id"), "msg": message}]
+        )
+    return {name: value for name, value in changes.items() if name != "id"}
 
 
 def gone() -> NoReturn:
@@ -83,6 +119,19 @@ async def invalid_input(request: Request, error: RequestValidationError) -> Resp
         hint = "Send JSON, with the header Content-Type: application/json"
         return unprocessable([{"type": "json_type", "loc": ["body"], "msg": hint}])
     return unprocessable(error.errors())
+
+
+async def wrong_method(request: Request, error: HTTPException) -> Response:
+    """Answer 405 with all methods that there are; Starlette names those of the first route."""
+    allowed = [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method.replace("HEAD", "GET")})[0]
+        == Match.FULL
+    ]
+    headers = {"Allow": ", ".join(dict.fromkeys(allowed))}
+    return JSONResponse({"detail": "Method Not Allowed"}, 405, headers)
 
 
 async def unreadable_body(request: Request, error: HTTPException) -> Response:
@@ -106,7 +155,9 @@ async def conflict(request: Request, error: IntegrityError) -> Response:
     # The first line names the constraint; PostgreSQL's others quote what the client sent.
     line = str(error.orig).splitlines()[0]
     if any(name in line for name in EMAIL_TAKEN):
-        return JSONResponse({"detail": "Email already registered"}, 409)
+        # Which one of several it is, crud.py has noted.
+        which = "".join(f": {email}" for email in getattr(error, "__notes__", []))
+        return JSONResponse({"detail": f"Email already registered{which}"}, 409)
     if (
         isinstance(error.orig, (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation))
         or getattr(error.orig, "sqlite_errorcode", None) in SQLITE_CONFLICTS
@@ -143,6 +194,7 @@ async def server_error(request: Request, error: Exception) -> Response:
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     RequestValidationError: invalid_input,
     400: unreadable_body,
+    405: wrong_method,
     IntegrityError: conflict,
     DBAPIError: database_error,
     TimeoutError: unavailable,
@@ -169,3 +221,40 @@ class LimitBody:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+class AnswerHead:
+    """ASGI middleware that answers HEAD as GET, without the body, which the server leaves out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
+
+
+class AnswerErrors:
+    """ASGI middleware that answers 500; Starlette's is too far outside for the headers of CORS."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and its error, so that the server logs it."""
+        started = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_on)
+        except Exception as error:
+            if scope["type"] == "http" and not started:
+                response = await server_error(Request(scope), error)
+                await response(scope, receive, send_on)
+            raise

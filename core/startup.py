@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.engines import explain, in_memory, name_of, read_engine
-from core.errors import HANDLERS, UNAVAILABLE, LimitBody
+from core.errors import HANDLERS, UNAVAILABLE, AnswerErrors, AnswerHead, LimitBody
 from core.settings import settings
 from database import create_tables, engine, get_db, prepared
 
@@ -29,7 +29,7 @@ def create_app(**options: Any) -> FastAPI:
 
     `options` are those of FastAPI. Its /docs needs nothing from the internet.
     """
-    middleware = [Middleware(LimitBody)]
+    middleware = [Middleware(AnswerErrors), Middleware(AnswerHead), Middleware(LimitBody)]
     if settings.cors_origins:  # front ends that run in a browser, from an address of their own
         cors = Middleware(
             CORSMiddleware,

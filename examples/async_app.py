@@ -18,11 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 import crud
 import main
 from core.engines import POOL_SIZE, engine_options
-from core.errors import CHANGED, INVALID, NOT_FOUND, REFUSED, gone, not_found
+from core.errors import CHANGED, INVALID, NOT_FOUND, REFUSED, for_user, gone, not_found
 from core.responses import created_response, json_response, page_response, user_response
 from core.settings import settings
 from core.startup import create_app, lifespan
-from schemas import Detail, UserBody, UserChanges, UserId, UserQuery, UserRead
+from schemas import Detail, UserBody, UserChanges, UserId, UserQuery, UserRead, UserRecord
 
 URL = settings.database_url.replace("sqlite:", "sqlite+aiosqlite:", 1)
 engine = create_async_engine(URL, **engine_options(URL))
@@ -82,9 +82,11 @@ async def create_user(request: Request, body: UserBody, db: SessionDep) -> Respo
 
 @app.post("/user/{user_id}", response_model=UserRead, responses=CHANGED)
 @app.put("/users/{user_id}", response_model=UserRead, responses=CHANGED)
-async def replace_user(user_id: UserId, body: UserBody, db: SessionDep) -> Response:
-    """Change the name and the email of a user."""
-    user = await db.run_sync(crud.change_user, user_id, body.model_dump()) or not_found()
+async def replace_user(user_id: UserId, body: UserRecord, db: SessionDep) -> Response:
+    """Change the name and the email of a user, and `is_active` if it is there."""
+    unset = {"is_active"} - body.model_fields_set
+    changes = for_user(user_id, body.model_dump(exclude=unset))
+    user = await db.run_sync(crud.change_user, user_id, changes) or not_found()
     await db.commit()
     return user_response(user)
 
@@ -92,7 +94,8 @@ async def replace_user(user_id: UserId, body: UserBody, db: SessionDep) -> Respo
 @app.patch("/users/{user_id}", response_model=UserRead, responses=CHANGED)
 async def change_user(user_id: UserId, changes: UserChanges, db: SessionDep) -> Response:
     """Change some fields of a user."""
-    user = await db.run_sync(crud.change_user, user_id, changes) or not_found()
+    found = await db.run_sync(crud.change_user, user_id, for_user(user_id, changes))
+    user = found or not_found()
     await db.commit()
     return user_response(user)
 

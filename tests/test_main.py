@@ -123,7 +123,9 @@ def test_replace(client: TestClient, method: str, path: str) -> None:
 def test_replace_writes_every_field(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that UserBody may get one day."""
     create(client, ADA)
-    monkeypatch.setattr("schemas.UserBody.model_dump", lambda body: BOB | {"is_active": False})
+    monkeypatch.setattr(
+        "schemas.UserBody.model_dump", lambda body, **options: BOB | {"is_active": False}
+    )
     assert client.put("/users/1", json=BOB).json() == {"id": 1, **BOB, "is_active": False}
     assert client.get("/users/1").json() == {"id": 1, **BOB, "is_active": False}
 
