@@ -164,6 +164,93 @@ def test_what_belongs_to_other_columns_stays(project: Project, plain: Engine) ->
     assert "drop" not in path.read_text()
 
 
+# A table as SQL makes it, and what has to be in it afterwards as well; on which database.
+OTHERS = [
+    ("type TEXT DEFAULT 'admin', active INTEGER, options TEXT", "'admin'", "both"),
+    ('settings TEXT NOT NULL DEFAULT \'{"n":1,"dark":false}\'', '{"n":1,"dark":false}', "both"),
+    ("m TEXT DEFAULT ':x' CHECK (m IN (':x', ':y'))", "(':x', ':y')", "sqlite"),
+    ("up TEXT GENERATED ALWAYS AS (upper(name)) STORED", "upper(name)", "sqlite"),
+    ("zip, who TEXT DEFAULT ('a' || 'b')", "('a' || 'b')", "sqlite"),
+    ('boss INTEGER REFERENCES "user" (id) ON DELETE SET NULL', "ON DELETE SET NULL", "sqlite"),
+    ("city TEXT COLLATE NOCASE UNIQUE ON CONFLICT REPLACE", "COLLATE NOCASE UNIQUE", "sqlite"),
+    ("nick TEXT, is_active INTEGER NOT NULL DEFAULT 1 CHECK (is_active IN (0, 1))", "nick", "both"),
+    ("nick TEXT, -- a name, or so\n age INT /* in years, or less */", "age", "both"),
+    ("nick TEXT, CHECK (length(name) > length(nick))", "length(nick)", "both"),
+    ("\"Group\" TEXT DEFAULT 'a, b) c'", "a, b) c", "both"),
+]
+
+
+@pytest.mark.parametrize(("more", "stays", "where"), OTHERS)
+def test_what_somebody_else_has_written_stays_as_it_is(
+    project: Project, more: str, stays: str, where: str
+) -> None:
+    if where not in ("both", project.engine.name):
+        pytest.skip(f"only on {where}")
+    sqlite = project.engine.name == "sqlite"
+    key = "INTEGER PRIMARY KEY" if sqlite else "SERIAL PRIMARY KEY"
+    email = "TEXT COLLATE NOCASE" if sqlite else "TEXT"
+    table = f'CREATE TABLE "user" (id {key}, name TEXT NOT NULL, email {email} UNIQUE, {more})'
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql(table)
+        connection.exec_driver_sql("INSERT INTO \"user\" (name, email) VALUES ('Ada', 'A@x.de')")
+        if "nick" in more:
+            for index in (
+                'UNIQUE INDEX nick_lower ON "user" (lower(nick))',
+                'UNIQUE INDEX live ON "user" (name) WHERE nick IS NULL',
+            ):
+                connection.exec_driver_sql(f"CREATE {index}")
+    before = rows(project.engine, "user")
+    project.alembic("upgrade", "head")
+    assert project.start() == ""
+    assert project.alembic("check") == "No new upgrade operations detected.\n"
+    after = rows(project.engine, "user")
+    assert after == [before[0] | {"email": "a@x.de", "is_active": True}]
+    if sqlite:
+        with project.engine.connect() as connection:
+            sql = "SELECT group_concat(sql) FROM sqlite_master WHERE tbl_name = 'user'"
+            made = str(connection.exec_driver_sql(sql).scalar())
+        assert stays in made
+        assert ("nick_lower" in made and "live" in made) == ("nick" in more)
+    body = {"name": "Bob", "email": "bob@example.com"}
+    assert TestClient(main.app).post("/user", json=body).status_code == 200
+    assert [row["name"] for row in rows(project.engine, "user")] == ["Ada", "Bob"]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_views_and_triggers_stay(project: Project, plain: Engine) -> None:
+    run_lesson(MORE_COLUMNS, plain)
+    trigger = 'AFTER INSERT ON "user" BEGIN INSERT INTO log (id) VALUES (NULL); END'
+    project.execute(
+        "CREATE TABLE log (id INTEGER PRIMARY KEY)",
+        f"CREATE TRIGGER noted {trigger}",
+        'CREATE VIEW people AS SELECT * FROM "user"',
+    )
+    project.alembic("upgrade", "head")
+    project.add_users("ada@example.com")
+    assert len(rows(plain, "log")) == 2
+    assert len(rows(plain, "people")) == 1
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_what_only_postgresql_has(project: Project) -> None:
+    """A sequence of nobody's, an index that another table needs, a name that is taken."""
+    project.execute(
+        "CREATE SEQUENCE user_id_seq",
+        "CREATE TABLE \"user\" (id INT PRIMARY KEY DEFAULT nextval('user_id_seq'), name TEXT,"
+        " email TEXT, age INT)",
+        'CREATE UNIQUE INDEX ix_user_email ON "user" (email)',
+        'CREATE INDEX ix_user_name_id ON "user" (age)',
+        'CREATE TABLE login (id INT PRIMARY KEY, email TEXT REFERENCES "user" (email)'
+        " ON UPDATE CASCADE)",
+        "INSERT INTO \"user\" (name, email) VALUES ('Ada', 'ADA@x.de')",
+        "INSERT INTO login VALUES (1, 'ADA@x.de')",
+    )
+    project.alembic("upgrade", "head")
+    assert project.alembic("check") == "No new upgrade operations detected.\n"
+    assert rows(project.engine, "login") == [{"id": 1, "email": "ada@x.de"}]
+    assert TestClient(main.app).get("/users?order_by=name").json()[0]["email"] == "ada@x.de"
+
+
 EARLIER = {
     "4c1d7a90b2e3": ['CREATE UNIQUE INDEX uq_user_email_lower ON "user" (lower(email))'],
     "8e52f3c6d741": [
@@ -216,7 +303,7 @@ PROBLEMS = [
     ),
     (
         ["INSERT INTO \"user\" (name, email) VALUES (NULL, 'a@x.de'), ('B', 'b@x.de')"],
-        "users 1 have NULL for a name: change or delete them",
+        "users 1 have NULL for a name: change that, or delete them",
     ),
     (["INSERT INTO \"user\" (name) VALUES ('A'), ('B')"], "users 1, 2 have NULL for an email"),
     (

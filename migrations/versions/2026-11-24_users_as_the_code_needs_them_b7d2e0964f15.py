@@ -8,7 +8,8 @@ Revision ID: b7d2e0964f15
 Revises: 8e52f3c6d741
 """
 
-import warnings
+import logging
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +22,8 @@ revision = "b7d2e0964f15"
 down_revision = "8e52f3c6d741"
 branch_labels = None
 depends_on = None
+
+log = logging.getLogger("alembic.runtime.migration")
 
 
 def wanted() -> sa.Table:
@@ -66,10 +69,10 @@ def upgrade() -> None:
         table.create(connection)
     else:
         check_columns(connection, table)
-        if "is_active" not in columns_of(connection):
-            op.execute('ALTER TABLE "user" ADD COLUMN is_active BOOLEAN DEFAULT true NOT NULL')
         check_users(connection)
-        op.execute('UPDATE "user" SET email = lower(email) WHERE email <> lower(email)')
+        # Compared as plain text, whatever the column says of capital letters.
+        lower = "UPDATE \"user\" SET email = lower(email) WHERE email || '' <> lower(email) || ''"
+        op.execute(lower)
         change = copy_table if connection.dialect.name == "sqlite" else alter_table
         change(connection, table)
     create_search_index(connection, "user", "email", "upper(name)")
@@ -115,13 +118,15 @@ def check_users(connection: sa.Connection) -> None:
         "length(email) > 254": "have an email that is longer than 254",
     }
     if connection.dialect.name == "sqlite":  # which stores anything in any column
-        problems["is_active NOT IN (0, 1)"] = "have an is_active that is neither true nor false"
+        problems["is_active NOT IN (0, 1)"] = "have an is_active that is neither 0 nor 1"
+    if "is_active" not in columns_of(connection):
+        problems = {rule: text for rule, text in problems.items() if "is_active" not in rule}
     for condition, problem in problems.items():
         found = connection.execute(sa.text(f'SELECT id FROM "user" WHERE {condition} ORDER BY id'))
         ids = [str(user_id) for user_id in found.scalars().fetchmany(6)]
         if ids:
             named = ", ".join(ids[:5]) + (" and others" if len(ids) > 5 else "")
-            raise CommandError(f"users {named} {problem}: change or delete them")
+            raise CommandError(f"users {named} {problem}: change that, or delete them")
     lower = 'SELECT lower(email) FROM "user" GROUP BY lower(email) HAVING count(*) > 1'
     for email in connection.scalars(sa.text(lower)):
         same = sa.text('SELECT id, email FROM "user" WHERE lower(email) = :email ORDER BY id')
@@ -130,104 +135,153 @@ def check_users(connection: sa.Connection) -> None:
         raise CommandError(f"users {both} have the same email in lower case: change one of them")
 
 
-# ---- What changes the table
+# ---- SQLite: a new table, and the rows copied
 
 
 def copy_table(connection: sa.Connection, table: sa.Table) -> None:
-    """Copy the table to one as it is wanted, which is how SQLite changes rules.
+    """Copy the users to a table as it is wanted, which is how SQLite changes rules.
 
-    What belongs to columns that the code does not know goes along, and so do CHECKs.
+    What belongs to columns that the code does not know is written as it was, word for word; so are
+    CHECKs, references, triggers, and indexes on anything but our columns.
     """
-    inspector = sa.inspect(connection)
     ours = set(table.columns.keys())
-    names = {constraint.name for constraint in table.constraints}
-    for column in inspector.get_columns("user"):
-        if column["name"] not in ours:
-            default = column["default"] and sa.text(column["default"])
-            computed = [sa.Computed(**column["computed"])] if "computed" in column else []
-            table.append_column(
-                sa.Column(
-                    column["name"],
-                    column["type"],
-                    *computed,
-                    nullable=column["nullable"],
-                    server_default=None if computed else default,
-                )
+    names = {each.name for each in table.constraints} | {each.name for each in table.indexes}
+    sql = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'user' AND sql IS NOT NULL"
+    made = connection.exec_driver_sql(sql).all()
+    columns, rules = parts_of(str(sa.schema.CreateTable(table).compile(connection)))
+    their_columns, their_rules = parts_of(next(each.sql for each in made if each.type == "table"))
+    theirs = set(their_columns) - ours
+    for name in their_columns:
+        if name in theirs:
+            columns[name] = their_columns[name]
+        else:  # CHECKs that stand behind a column of ours
+            rules += re.findall(
+                r"(?i)\bCHECK\s*\((?:[^()']|'[^']*'|\([^()]*\))*\)", their_columns[name]
             )
-    for key in inspector.get_foreign_keys("user"):
-        to = [f"{key['referred_table']}.{name}" for name in key["referred_columns"]]
-        table.append_constraint(
-            sa.ForeignKeyConstraint(
-                key["constrained_columns"], to, name=key["name"], **key["options"]
-            )
-        )
-    for check in inspector.get_check_constraints("user"):
-        if check["name"] not in names:
-            table.append_constraint(sa.CheckConstraint(check["sqltext"], name=check["name"]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of indexes on expressions, which cannot be read
-        uniques = inspector.get_unique_constraints("user")
-        indexes = inspector.get_indexes("user")
-    for unique in uniques:
-        if not ours.issuperset(unique["column_names"]):
-            constraint = sa.UniqueConstraint(*unique["column_names"], name=unique["name"])
-            table.append_constraint(constraint)
-    for index in indexes:
-        columns = [name for name in index["column_names"] if name]
-        if not ours.issuperset(columns):
-            options = index.get("dialect_options", {})
-            sa.Index(
-                index["name"],
-                *(table.c[name] for name in columns),
-                unique=bool(index["unique"]),
-                **options,
-            )
-    autoincrement = {"sqlite_autoincrement": True}
-    with op.batch_alter_table(
-        "user", recreate="always", copy_from=table, table_kwargs=autoincrement
-    ):
-        pass
+    for rule in their_rules:
+        named = re.match(r'(?i)CONSTRAINT\s+["\[`]?(\w+)', rule)
+        known = re.search(r"(?i)\b(PRIMARY\s+KEY|UNIQUE)\b", rule) and not mentions(rule, theirs)
+        if known or (named and named[1] in names) or rule in rules:
+            log.info("Left out: %s", rule)
+        else:
+            rules.append(rule)
+    connection.exec_driver_sql(f'CREATE TABLE "_user" ({", ".join((*columns.values(), *rules))})')
+    stored = connection.exec_driver_sql("PRAGMA table_xinfo('user')").all()
+    copied = [f'"{column.name}"' for column in stored if column.hidden == 0]  # and not generated
+    values = list(copied)
+    if "is_active" not in their_columns:
+        copied.append("is_active")
+        values.append("1")
+    connection.exec_driver_sql(
+        f'INSERT INTO "_user" ({", ".join(copied)}) SELECT {", ".join(values)} FROM "user"'
+    )
+    plain = {
+        index.name
+        for index in made
+        if index.type == "index" and not re.search(r"(?i)\bWHERE\b", index.sql)
+        for found in [connection.exec_driver_sql(f"PRAGMA index_info('{index.name}')").all()]
+        if ours.issuperset(column.name for column in found)
+    }
+    # As before 2018: what refers to the table does not follow it to another name.
+    connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
+    connection.exec_driver_sql('DROP TABLE "user"')
+    connection.exec_driver_sql('ALTER TABLE "_user" RENAME TO "user"')
+    connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
+    for each in made:
+        if each.type == "trigger" or (each.type == "index" and each.name not in plain):
+            if each.name not in names | {"uq_user_email_lower"}:
+                connection.exec_driver_sql(each.sql)
+        elif each.type == "index" and each.name not in names:
+            log.info("Left out: %s", each.sql)
+    for index in table.indexes:
+        index.create(connection)
+
+
+def parts_of(create_table: str) -> tuple[dict[str, str], list[str]]:
+    """Return the columns of a CREATE TABLE by name, and its rules, each as it is written."""
+    text = create_table[create_table.index("(") + 1 : create_table.rindex(")")]
+    tokens = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|."""
+    parts, depth = [""], 0
+    for piece in re.findall(tokens, text, re.DOTALL):
+        depth += {"(": 1, ")": -1}.get(piece, 0)
+        if piece == "," and depth == 0:
+            parts.append("")
+        elif not piece.startswith(("--", "/*")):
+            parts[-1] += piece
+    columns, rules = {}, []
+    for part in map(str.strip, parts):
+        if re.match(r"(?i)(CONSTRAINT|PRIMARY\s+KEY|UNIQUE|CHECK|FOREIGN\s+KEY)\b", part):
+            rules.append(part)
+        elif name := re.match(r'"((?:[^"]|"")*)"|`([^`]*)`|\[([^\]]*)\]|(\w+)', part):
+            columns[next(group for group in name.groups() if group is not None)] = part
+    return columns, rules
+
+
+def mentions(sql: str, names: set[str]) -> bool:
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql) for name in names)
+
+
+# ---- PostgreSQL: changed in its place
 
 
 def alter_table(connection: sa.Connection, table: sa.Table) -> None:
-    """Change types, rules and indexes in their place, which PostgreSQL can."""
+    """Change types, rules and indexes of our columns; leave alone what belongs to others."""
     inspector = sa.inspect(connection)
+    there = columns_of(connection)
     ours = set(table.columns.keys())
-    names = {index.name for index in table.indexes}
+    if "is_active" not in there:
+        op.execute('ALTER TABLE "user" ADD COLUMN is_active BOOLEAN DEFAULT true NOT NULL')
+        op.execute('ALTER TABLE "user" ALTER is_active DROP DEFAULT')
     key = inspector.get_pk_constraint("user")["name"]
     if key != "pk_user":
         op.execute(f'ALTER TABLE "user" RENAME CONSTRAINT "{key}" TO pk_user')
-    there = {"pk_user"} | {str(each["name"]) for each in inspector.get_check_constraints("user")}
+    done = {"pk_user"}
     for unique in inspector.get_unique_constraints("user"):
-        name, columns = str(unique["name"]), unique["column_names"]
-        if columns == ["email"] and "uq_user_email" not in there:
-            if name != "uq_user_email":  # another table may refer to it: it gets another name
+        name, columns = unique["name"], unique["column_names"]
+        if columns == ["email"] and "uq_user_email" not in done:
+            if name != "uq_user_email":  # renamed, because another table may refer to it
                 op.execute(f'ALTER TABLE "user" RENAME CONSTRAINT "{name}" TO uq_user_email')
-            there.add("uq_user_email")
+            done.add("uq_user_email")
         elif ours.issuperset(columns):
+            log.info("Left out: UNIQUE (%s)", ", ".join(columns))
             op.execute(f'ALTER TABLE "user" DROP CONSTRAINT "{name}"')
+    wanted_columns = {
+        str(index.name): [column.name for column in index.columns] for index in table.indexes
+    }
     for index in inspector.get_indexes("user"):
-        method = index.get("dialect_options", {}).get("postgresql_using")
-        columns = [name for name in index["column_names"] if name]
-        if (
-            ours.issuperset(columns)
-            and index["name"] not in names
-            and "duplicates_constraint" not in index
-            and method != "gin"
-        ):
-            op.execute(f'DROP INDEX "{index["name"]}"')
+        name, parts = str(index["name"]), index["column_names"]
+        options = index.get("dialect_options", {})
+        own = options.get("postgresql_where") or options.get("postgresql_using")
+        other = name in wanted_columns and wanted_columns[name] != parts
+        plain = None not in parts and ours.issuperset(parts) and not own
+        if "duplicates_constraint" in index or (name in wanted_columns and not other):
+            continue
+        if index["unique"] and parts == ["email"] and plain and "uq_user_email" not in done:
+            rule = f'ADD CONSTRAINT uq_user_email UNIQUE USING INDEX "{name}"'
+            op.execute(f'ALTER TABLE "user" {rule}')
+            done.add("uq_user_email")
+        elif plain or other or name == "uq_user_email_lower":
+            log.info("Left out: index %s", name)
+            op.execute(f'DROP INDEX "{name}"')
+    for check in inspector.get_check_constraints("user"):
+        done.add(str(check["name"]))
+        boolean = isinstance(there.get("is_active", {}).get("type", sa.Boolean()), sa.Boolean)
+        if not boolean and mentions(check["sqltext"], {"is_active"}):  # IN (0, 1)
+            op.execute(f'ALTER TABLE "user" DROP CONSTRAINT "{check["name"]}"')
     for column in table.columns:
-        before = columns_of(connection)[column.name]
-        using = None
-        if isinstance(column.type, sa.Boolean):
-            op.execute('ALTER TABLE "user" ALTER is_active DROP DEFAULT')
-            if not isinstance(before["type"], sa.Boolean):
+        before = there.get(column.name)
+        if before is None:
+            continue
+        types = [kind.compile(connection.dialect) for kind in (before["type"], column.type)]
+        if types[0] != types[1]:  # else a view of the column would be in the way for nothing
+            using = None
+            if column.name == "is_active":
                 using = "is_active::text::boolean"
-        op.alter_column(
-            "user", column.name, type_=column.type, nullable=False, postgresql_using=using
-        )
+                op.execute('ALTER TABLE "user" ALTER is_active DROP DEFAULT')
+            op.alter_column("user", column.name, type_=column.type, postgresql_using=using)
+        op.alter_column("user", column.name, nullable=False)
     for constraint in table.constraints:
-        if constraint.name not in there:
+        if constraint.name not in done:
             connection.execute(sa.schema.AddConstraint(constraint))
     for new in table.indexes:
         new.create(connection, checkfirst=True)
@@ -238,7 +292,11 @@ def number_on(connection: sa.Connection) -> None:
     """Let ids go on after the highest, also where somebody has chosen them."""
     sequence_of = sa.text("SELECT pg_get_serial_sequence('\"user\"', 'id')")
     if connection.scalar(sequence_of) is None:
-        op.execute('ALTER TABLE "user" ALTER id ADD GENERATED BY DEFAULT AS IDENTITY')
+        used = re.search(r"nextval\('([^']+)'", columns_of(connection)["id"]["default"] or "")
+        if used:
+            op.execute(f'ALTER SEQUENCE {used[1]} OWNED BY "user".id')
+        else:
+            op.execute('ALTER TABLE "user" ALTER id ADD GENERATED BY DEFAULT AS IDENTITY')
     sequence = connection.scalar(sequence_of)
     op.execute(f"ALTER SEQUENCE {sequence} AS bigint")
     op.execute(
