@@ -1,16 +1,18 @@
 """What docs/build-on-it.md says works, word for word."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from benchmarks.server import ROOT
+from benchmarks.server import ROOT, Server
 from tests.docs.reader import Reader
-from tests.processes import copy_app, run_python
+from tests.processes import copy_app, needs, run_python
 
 PAGE = (ROOT / "docs" / "build-on-it.md").read_text()
-CALLS, TEST, SESSION, DEPENDENCY = re.split(r"^## .*\n", PAGE, flags=re.MULTILINE)[1:]
+CALLS, TEST, SESSION, DEPENDENCY, FRONT_END = re.split(r"^## .*\n", PAGE, flags=re.MULTILINE)[1:]
 
 
 @pytest.fixture
@@ -57,3 +59,41 @@ def test_a_dependency_that_yields(reader: Reader) -> None:
     path = reader.folder / "audited.py"
     path.write_text(path.read_text().replace(', scope="function"', ""))
     assert "DependencyScopeError" in ask(reader, "audited", "/audited")
+
+
+ADMIN = """
+import { dataProvider as users } from "./dataProvider.js";
+const list = (page, order = "ASC", filter = {}) => users.getList("users", {
+  pagination: { page, perPage: 2 }, sort: { field: "name", order }, filter,
+});
+for (const name of ["Ada", "Bob", "Eve"]) {
+  await users.create("users", { data: { name, email: `${name}@example.com` } });
+}
+const { data: eve } = await users.getOne("users", { id: 3 });
+await users.update("users", { id: 3, data: { ...eve, is_active: false }, previousData: eve });
+await users.delete("users", { id: 1, previousData: {} });
+const refused = await users.create("users", { data: eve }).catch((error) => error.status);
+const names = ({ data, total }) => [total, ...data.map((user) => user.name)].join();
+console.log([
+  names(await list(1, "DESC")), names(await list(1, "ASC", { q: "o", is_active: true })),
+  names(await list(1, "ASC", { is_active: false })), refused,
+  (await users.getMany("users", { ids: [2, 3] })).data.length,
+].join(" "));
+"""
+
+
+def test_a_data_provider_of_react_admin(reader: Reader) -> None:
+    """As react-admin calls it, in Node."""
+    node = shutil.which("node")
+    needs(node, "Node")
+    assert node
+    (code,) = re.findall(r"```js dataProvider.js\n(.*?)```", FRONT_END, re.DOTALL)
+    with Server(reader.url, folder=reader.folder) as server:
+        code = code.replace("http://localhost:8000", server.address)
+        (reader.folder / "dataProvider.js").write_text(code)
+        (reader.folder / "admin.mjs").write_text(ADMIN)
+        (reader.folder / "package.json").write_text('{"type": "module"}')
+        done = subprocess.run(
+            [node, "admin.mjs"], cwd=reader.folder, capture_output=True, text=True
+        )
+    assert (done.stdout, done.stderr) == ("2,Eve,Bob 1,Bob 1,Eve 422 2\n", "")

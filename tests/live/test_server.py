@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -85,6 +86,30 @@ def test_the_command_of_the_readme(tmp_path: Path) -> None:
     with Server(f"sqlite:///{tmp_path}/app.db", "--reload") as server:
         assert server.client.get("/users").json() == []
         assert "swagger-ui" in server.client.get("/", follow_redirects=True).text
+
+
+@pytest.mark.parametrize("command", ["dev", "run"])
+def test_the_command_of_fastapis_tutorial(tmp_path: Path, command: str) -> None:
+    """Without a word of which app it is."""
+    port = free_port()
+    fastapi = Path(sys.executable).with_name("fastapi")
+    with subprocess.Popen(
+        [fastapi, command, "--host=127.0.0.1", f"--port={port}"],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/app.db"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        printed = ""
+        while "Application startup complete" not in printed:
+            line = process.stdout.readline()
+            assert line, printed
+            printed += line
+        assert httpx2.get(f"http://127.0.0.1:{port}/users").json() == []
+        process.terminate()
+        process.stdout.read()
 
 
 @pytest.mark.parametrize("memory", ["sqlite://", "sqlite:///:memory:"])
