@@ -5,7 +5,7 @@ is built once, with a parameter for each value that changes.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -63,6 +63,9 @@ CONDITIONS = {
 }
 
 
+Check = Callable[[Row[Any]], None]
+
+
 class Page(NamedTuple):
     """Some of the users that were asked for."""
 
@@ -103,24 +106,51 @@ def create_users(db: Session, bodies: Sequence[UserBody]) -> list[Row[Any]]:
     return [created[body.email] for body in bodies]
 
 
-def change_user(db: Session, user_id: int, changes: Mapping[str, Any]) -> Row[Any] | None:
+def change_user(
+    db: Session, user_id: int, changes: Mapping[str, Any], check: Check | None = None
+) -> Row[Any] | None:
     """Change a user and return it, if there is one with that id.
 
-    Raises IntegrityError if another user has the new email.
+    `check` raises if it is not the user that is to be changed. Between the check and the change,
+    nobody else can change it. Raises IntegrityError if another user has the new email.
     """
-    if not changes:
-        return find_user(db, user_id)
-    change = update(users).where(users.c.id == user_id).values(**changes)
-    return db.execute(change.returning(*COLUMNS)).first()
+    same: list[ColumnElement[bool]] = []
+    if check or not changes:
+        user = find_user(db, user_id)
+        if user and check:
+            check(user)
+            same = unchanged(user)
+        if user is None or not changes:
+            return user
+    change = update(users).where(users.c.id == user_id, *same).values(**changes)
+    changed = db.execute(change.returning(*COLUMNS)).first()
+    if same and changed is None:  # somebody else was faster
+        return change_user(db, user_id, changes, check)
+    return changed
 
 
-def delete_user(db: Session, user_id: int) -> bool:
+def delete_user(db: Session, user_id: int, check: Check | None = None) -> bool:
     """Delete a user and return True, if there is one with that id.
 
-    Raises IntegrityError if other data refers to the user.
+    `check` is that of change_user(). Raises IntegrityError if other data refers to the user.
     """
-    deleted = delete(users).where(users.c.id == user_id).returning(users.c.id)
-    return db.execute(deleted).first() is not None
+    same: list[ColumnElement[bool]] = []
+    if check:
+        user = find_user(db, user_id)
+        if user is None:
+            return False
+        check(user)
+        same = unchanged(user)
+    deleted = delete(users).where(users.c.id == user_id, *same).returning(users.c.id)
+    found = db.execute(deleted).first() is not None
+    if same and not found:
+        return delete_user(db, user_id, check)
+    return found
+
+
+def unchanged(user: Row[Any]) -> list[ColumnElement[bool]]:
+    """Return the condition that a user still has what has been read."""
+    return [users.c[name].is_not_distinct_from(value) for name, value in user._asdict().items()]
 
 
 # ---- Pages of users

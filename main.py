@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import uvicorn
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 
@@ -14,7 +14,7 @@ from core.errors import (
     CREATED_IN_LESSONS,
     DELETED,
     LISTED,
-    NOT_FOUND,
+    READ,
     REFUSED,
     answer,
     for_user,
@@ -25,6 +25,7 @@ from core.responses import (
     created_response,
     json_response,
     page_response,
+    still,
     user_response,
     users_response,
 )
@@ -42,6 +43,9 @@ app = create_app(
         {"name": "health", "description": "Whether the database answers"},
     ],
 )
+# Two people edit the same user: with this header, the second learns of the first.
+IfMatch = Annotated[str | None, Header(description="Only if the user still has this `ETag`")]
+
 # The names of the calls in a client that is generated from /openapi.json.
 users = APIRouter(
     prefix="/users", tags=["users"], generate_unique_id_function=lambda call: call.name
@@ -65,13 +69,13 @@ def list_users(request: Request, params: Annotated[UserQuery, Query()], db: Sess
     return page_response(request, params, page)
 
 
-@users.get("/{user_id}", response_model=UserRead, responses=NOT_FOUND)
-@lessons.get("", summary="Read User, as in lessons", response_model=UserRead, responses=NOT_FOUND)
+@users.get("/{user_id}", response_model=UserRead, responses=READ)
+@lessons.get("", summary="Read User, as in lessons", response_model=UserRead, responses=READ)
 @read_only
-def read_user(user_id: UserId, db: SessionDep) -> Response:
+def read_user(request: Request, user_id: UserId, db: SessionDep) -> Response:
     """Return one user."""
     user = crud.find_user(db, user_id) or not_found()
-    return user_response(user)
+    return user_response(user, request=request)
 
 
 @users.post("", response_model=UserRead, responses=CREATED, status_code=201)
@@ -101,28 +105,33 @@ def create_users(bodies: UserBodies, db: SessionDep) -> Response:
 @lessons.post(
     "/{user_id}", summary="Replace User, as in lessons", response_model=UserRead, responses=CHANGED
 )
-def replace_user(user_id: UserId, body: UserRecord, db: SessionDep) -> Response:
+def replace_user(
+    user_id: UserId, body: UserRecord, db: SessionDep, if_match: IfMatch = None
+) -> Response:
     """Change the name and the email of a user, and `is_active` if it is there."""
     unset = {"is_active"} - body.model_fields_set
     changes = for_user(user_id, body.model_dump(exclude=unset))
-    user = crud.change_user(db, user_id, changes) or not_found()
+    user = crud.change_user(db, user_id, changes, still(if_match)) or not_found()
     db.commit()
     return user_response(user)
 
 
 @users.patch("/{user_id}", response_model=UserRead, responses=CHANGED)
-def change_user(user_id: UserId, changes: UserChanges, db: SessionDep) -> Response:
+def change_user(
+    user_id: UserId, changes: UserChanges, db: SessionDep, if_match: IfMatch = None
+) -> Response:
     """Change some fields of a user; those that are absent stay as they are."""
-    user = crud.change_user(db, user_id, for_user(user_id, changes)) or not_found()
+    wanted = for_user(user_id, changes)
+    user = crud.change_user(db, user_id, wanted, still(if_match)) or not_found()
     db.commit()
     return user_response(user)
 
 
 @users.delete("/{user_id}", responses=DELETED)
 @lessons.delete("", summary="Delete User, as in lessons", responses=DELETED)
-def delete_user(user_id: UserId, db: SessionDep) -> Response:
+def delete_user(user_id: UserId, db: SessionDep, if_match: IfMatch = None) -> Response:
     """Delete a user."""
-    if not crud.delete_user(db, user_id):
+    if not crud.delete_user(db, user_id, still(if_match)):
         not_found()
     db.commit()
     return json_response({"detail": "User deleted"})

@@ -83,8 +83,14 @@ REFUSED = INVALID | TAKEN | answer(413, "Body larger than 1 MiB", "Body too long
 LOCATION = {"headers": header("Location", "string", "Where the user is")}
 CREATED = REFUSED | {201: LOCATION}
 CREATED_IN_LESSONS = REFUSED | {200: LOCATION}
-CHANGED = NOT_FOUND | REFUSED
-DELETED = answer(200, "User deleted", "The user is gone") | NOT_FOUND
+ETAG = header("ETag", "string", "Changes with the user: for If-Match and If-None-Match")
+READ = NOT_FOUND | {
+    200: {"headers": ETAG},
+    304: {"description": "As If-None-Match has it", "headers": ETAG},
+}
+OTHER = answer(412, "User has changed since: read it again", "Not what If-Match has")
+CHANGED = NOT_FOUND | REFUSED | OTHER | {200: {"headers": ETAG}}
+DELETED = answer(200, "User deleted", "The user is gone") | NOT_FOUND | OTHER
 DELETED |= answer(409, "Conflicts with other data", "Other data refers to the user")
 
 

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from hashlib import md5
 from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from pydantic_core import to_json
 from sqlalchemy import Row
 
-from crud import Page
+from crud import Check, Page
 from schemas import COUNTED, UserQuery, UserRead
 
 PLACES = ("page", "after")  # the parameters that say where a page begins
@@ -20,9 +21,38 @@ def json_response(content: object, status_code: int = 200) -> Response:
     return Response(to_json(content), status_code, media_type="application/json")
 
 
-def user_response(user: Row[Any], status_code: int = 200) -> Response:
-    """Return a user."""
-    return json_response(user._asdict(), status_code)
+def user_response(
+    user: Row[Any], status_code: int = 200, request: Request | None = None
+) -> Response:
+    """Return a user with its ETag; without the user if that is what the `request` has already."""
+    response = json_response(user._asdict(), status_code)
+    response.headers["ETag"] = etag(bytes(response.body))
+    asked = request.headers.get("If-None-Match", "") if request else ""
+    if response.headers["ETag"] in tags(asked.replace("W/", "")):
+        return Response(status_code=304, headers={"ETag": response.headers["ETag"]})
+    return response
+
+
+def etag(body: bytes) -> str:
+    """Return the ETag (RFC 9110) of an answer: another one for each other content."""
+    return f'"{md5(body, usedforsecurity=False).hexdigest()}"'
+
+
+def tags(header: str) -> list[str]:
+    """Return the ETags in an If-Match or If-None-Match header."""
+    return [tag.strip() for tag in header.split(",")]
+
+
+def still(if_match: str | None) -> Check | None:
+    """Return a check that a user has one of these ETags; it raises a 412 otherwise."""
+    if if_match is None or "*" in tags(if_match):
+        return None  # any user there is
+
+    def check(user: Row[Any]) -> None:
+        if etag(to_json(user._asdict())) not in tags(if_match):
+            raise HTTPException(412, "User has changed since: read it again")
+
+    return check
 
 
 def created_response(request: Request, user: Row[Any]) -> Response:

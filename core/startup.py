@@ -36,7 +36,7 @@ def create_app(**options: Any) -> FastAPI:
             allow_origins=settings.cors_origins.split(","),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Link", "Location", "Retry-After", "X-Total-Count"],
+            expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Total-Count"],
         )
         middleware.insert(0, cors)
     common: dict[str, Any] = {

@@ -19,9 +19,10 @@ import crud
 import main
 from core.engines import POOL_SIZE, engine_options
 from core.errors import CHANGED, INVALID, NOT_FOUND, REFUSED, for_user, gone, not_found
-from core.responses import created_response, json_response, page_response, user_response
+from core.responses import created_response, json_response, page_response, still, user_response
 from core.settings import settings
 from core.startup import create_app, lifespan
+from main import IfMatch
 from schemas import Detail, UserBody, UserChanges, UserId, UserQuery, UserRead, UserRecord
 
 URL = settings.database_url.replace("sqlite:", "sqlite+aiosqlite:", 1)
@@ -64,11 +65,11 @@ async def list_users(
 
 @app.get("/user", response_model=UserRead, responses=NOT_FOUND)
 @app.get("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND)
-async def read_user(user_id: UserId, db: SessionDep) -> Response:
+async def read_user(request: Request, user_id: UserId, db: SessionDep) -> Response:
     """Return one user."""
     # The same as (await db.execute(crud.SELECT_USER, {"user_id": user_id})).first()
     user = await db.run_sync(crud.find_user, user_id) or not_found()
-    return user_response(user)
+    return user_response(user, request=request)
 
 
 @app.post("/user", response_model=UserRead, responses=REFUSED)
@@ -82,19 +83,25 @@ async def create_user(request: Request, body: UserBody, db: SessionDep) -> Respo
 
 @app.post("/user/{user_id}", response_model=UserRead, responses=CHANGED)
 @app.put("/users/{user_id}", response_model=UserRead, responses=CHANGED)
-async def replace_user(user_id: UserId, body: UserRecord, db: SessionDep) -> Response:
+async def replace_user(
+    user_id: UserId, body: UserRecord, db: SessionDep, if_match: IfMatch = None
+) -> Response:
     """Change the name and the email of a user, and `is_active` if it is there."""
     unset = {"is_active"} - body.model_fields_set
     changes = for_user(user_id, body.model_dump(exclude=unset))
-    user = await db.run_sync(crud.change_user, user_id, changes) or not_found()
+    found = await db.run_sync(crud.change_user, user_id, changes, still(if_match))
+    user = found or not_found()
     await db.commit()
     return user_response(user)
 
 
 @app.patch("/users/{user_id}", response_model=UserRead, responses=CHANGED)
-async def change_user(user_id: UserId, changes: UserChanges, db: SessionDep) -> Response:
+async def change_user(
+    user_id: UserId, changes: UserChanges, db: SessionDep, if_match: IfMatch = None
+) -> Response:
     """Change some fields of a user."""
-    found = await db.run_sync(crud.change_user, user_id, for_user(user_id, changes))
+    wanted = for_user(user_id, changes)
+    found = await db.run_sync(crud.change_user, user_id, wanted, still(if_match))
     user = found or not_found()
     await db.commit()
     return user_response(user)
@@ -102,9 +109,9 @@ async def change_user(user_id: UserId, changes: UserChanges, db: SessionDep) -> 
 
 @app.delete("/user", response_model=Detail, responses=NOT_FOUND)
 @app.delete("/users/{user_id}", response_model=Detail, responses=NOT_FOUND)
-async def delete_user(user_id: UserId, db: SessionDep) -> Response:
+async def delete_user(user_id: UserId, db: SessionDep, if_match: IfMatch = None) -> Response:
     """Delete a user."""
-    if not await db.run_sync(crud.delete_user, user_id):
+    if not await db.run_sync(crud.delete_user, user_id, still(if_match)):
         not_found()
     await db.commit()
     return json_response({"detail": "User deleted"})

@@ -188,6 +188,59 @@ def test_bulk_is_all_or_nothing(client: TestClient, taken: dict[str, str]) -> No
     assert everything(client) == before
 
 
+# ---- Two people edit the same user
+
+
+@pytest.mark.parametrize("path", ["/user?user_id=1", "/users/1"])
+def test_what_a_client_has_already_is_not_sent(client: TestClient, path: str) -> None:
+    create(client, ADA, BOB)
+    tag = client.get("/users/1").headers["ETag"]
+    assert client.get(path).headers["ETag"] == tag != client.get("/users/2").headers["ETag"]
+    for sent in (tag, f'"x", {tag}', f"W/{tag}"):  # a proxy that compresses puts W/ before it
+        response = client.get(path, headers={"If-None-Match": sent})
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["ETag"] == tag
+    changed = client.patch("/users/1", json={"is_active": False})
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
+    assert changed.headers["ETag"] == client.get(path).headers["ETag"] != tag
+
+
+EDITS = [
+    ("PUT", "/users/1", BOB),
+    ("POST", "/user/1", BOB),
+    ("PATCH", "/users/1", {"name": "Bob"}),
+    ("PATCH", "/users/1", {}),
+    ("DELETE", "/users/1", None),
+    ("DELETE", "/user?user_id=1", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), EDITS)
+def test_only_if_it_is_still_that_user(
+    client: TestClient, method: str, path: str, body: object
+) -> None:
+    create(client, ADA)
+    tag = client.get("/users/1").headers["ETag"]
+    client.patch("/users/1", json={"name": "Augusta"})
+    before = everything(client)
+    for stale in (tag, '"x"', f'"x", {tag}', "", f"W/{client.get('/users/1').headers['ETag']}"):
+        response = client.request(method, path, json=body, headers={"If-Match": stale})
+        assert response.status_code == 412
+        assert response.json() == {"detail": "User has changed since: read it again"}
+        assert everything(client) == before
+    now = f'"x", {client.get("/users/1").headers["ETag"]}'
+    assert client.request(method, path, json=body, headers={"If-Match": now}).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path", "body"), EDITS)
+def test_any_user_or_none(client: TestClient, method: str, path: str, body: object) -> None:
+    for tag in ("*", '"x"'):
+        response = client.request(method, path, json=body, headers={"If-Match": tag})
+        assert response.status_code == 404
+    create(client, ADA)
+    assert client.request(method, path, json=body, headers={"If-Match": "*"}).status_code == 200
+
+
 def test_health(client: TestClient) -> None:
     response = client.get("/health")
     assert response.status_code == 200

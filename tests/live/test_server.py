@@ -1,5 +1,6 @@
 """What only shows on a real server with many clients."""
 
+import asyncio
 import os
 import runpy
 import subprocess
@@ -64,6 +65,26 @@ def test_one_email_and_64_clients(url: str) -> None:
         answers = server.at_once([("POST", "/user", ADA)] * 64)
         assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 63}
         assert len(server.client.get("/users").json()) == 1
+
+
+def test_sixteen_clients_edit_the_same_user(url: str) -> None:
+    """With the ETag that all of them have read: one changes it, and the others are told."""
+    with Server(url) as server:
+        server.client.post("/users", json=ADA)
+        tag = server.client.get("/users/1").headers["ETag"]
+
+        async def edit() -> list[httpx2.Response]:
+            async with httpx2.AsyncClient(base_url=server.address, timeout=30) as client:
+                edits = (
+                    client.patch("/users/1", json={"name": f"N{n}"}, headers={"If-Match": tag})
+                    for n in range(16)
+                )
+                return list(await asyncio.gather(*edits))
+
+        answers = asyncio.run(edit())
+        assert Counter(each.status_code for each in answers) == {200: 1, 412: 15}
+        (changed,) = (each.json() for each in answers if each.status_code == 200)
+        assert server.client.get("/users/1").json() == changed
 
 
 def test_four_workers_start_on_an_empty_database(url: str) -> None:
