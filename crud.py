@@ -50,13 +50,13 @@ UPPER, LIKE, GLOB = (bindparam(name, type_=String) for name in ("upper", "like",
 # Each applies if its name is among the parameters.
 CONDITIONS = {
     # On PostgreSQL, which has an index on upper(name) and email. upper() and not lower(), because
-    # the two small letters of Greek for one capital are the same then.
+    # the Greek letter sigma has two small forms and one capital.
     "upper": users.c.email.like(func.lower(UPPER), escape="/")
     | func.upper(users.c.name).like(func.upper(UPPER), escape="/"),
     # On SQLite, which looks at each user: 0.1 s for a million of them, and nobody else has to wait
-    # meanwhile, because no Python is called. For LIKE, a is A; but é is not É,
+    # meanwhile, because no Python is called. LIKE finds A for a, but not É for é.
     "like": users.c.name.like(LIKE, escape="/") | users.c.email.like(LIKE, escape="/"),
-    # and so GLOB looks for any of [éÉ], three times as long.
+    # With GLOB, we can ask for [éÉ], one of the two letters; it takes four times as long.
     "glob": users.c.name.bool_op("GLOB")(GLOB) | users.c.email.bool_op("GLOB")(GLOB),
     "active": users.c.is_active == true(),
     "inactive": users.c.is_active == false(),
@@ -168,7 +168,7 @@ def list_users(db: Session, params: UserQuery) -> Page | None:
     goes_on = len(rows) > len(page)
     if params.after is not None:
         gone = not rows and params.after and find_user(db, params.after) is None
-        # Ids go on without a user; a name or an email is gone with its user.
+        # The next id is known without that user; the name or the email to go on from is not.
         return None if gone and params.order_by not in ("id", "-id") else Page(page, goes_on, None)
     if goes_on:
         total = rows[0].total

@@ -18,7 +18,8 @@ from typing_extensions import TypedDict
 # PostgreSQL cannot store the character NUL. And when a name is printed in a terminal, control
 # characters like ESC in it could do harm there.
 NO_NUL = r"^[^\x00]*$"
-# The second range turns the writing around. And a name with nothing in it to be seen is none.
+# The last two ranges reverse the direction of writing, which can hide what a name says.
+# TO_BE_SEEN: at least one character is visible.
 BAD = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
 NO_CONTROL = f"^[^{BAD}]*$"
 TO_BE_SEEN = rf"^[^{BAD}]*[^{BAD}\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff][^{BAD}]*$"
@@ -68,6 +69,10 @@ class UserBody(BaseModel):
 class UserRecord(UserBody):
     """A user as a client replaces one; with the id as well, if it sends back what it has read."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"name": "Ada Lovelace", "email": "ada@example.com"}}
+    )
+
     id: UserId | None = None
 
 
@@ -95,7 +100,7 @@ class UserRead(BaseModel):
     is_active: Annotated[bool, Field(examples=[True])]
 
 
-# ?is_active= is what a form sends where nothing was chosen.
+# ?is_active= is what a form sends if nothing was chosen: where the value may be null, it is.
 EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
 
 
@@ -132,9 +137,9 @@ class UserQuery(BaseModel):
 
     @model_validator(mode="after")
     def check_page(self) -> Self:
-        """Refuse a page that has no number, because nobody counts so far, or that has two."""
+        """Refuse two ways at once to say which page, and a page that is too far behind."""
         if self.after is not None and self.page != 1:
-            raise ValueError("after goes without page")
+            raise ValueError("after and page cannot be combined")
         if (self.page - 1) * self.page_size >= COUNTED:
             raise ValueError(
                 f"only the first {COUNTED} have page numbers: walk the list from after=0 on, along "

@@ -75,7 +75,9 @@ TAKEN = answer(409, "Email already registered", "Another user has this email")
 LISTED: Answers = {
     **INVALID,
     200: {
-        "headers": header("X-Total-Count", "integer", "How many there are, exact below 10000")
+        "headers": header(
+            "X-Total-Count", "integer", "How many there are, exact up to 10000; not with `after`"
+        )
         | header("Link", "string", "Addresses of other pages, as in RFC 8288")
     },
 }

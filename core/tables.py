@@ -44,7 +44,7 @@ def lock_schema(connection: Connection) -> None:
 
 
 def create(connection: Connection, metadata: MetaData, models: ModuleType) -> None:
-    """Create the tables in a new database; look whether an old one has what the code needs.
+    """Create the tables in a new database; check that an old one has what the code needs.
 
     Migrations look after the tables that are named in `models`. Other tables of `metadata`, like
     those of the examples, are created where they are missing. `connection` is in no transaction

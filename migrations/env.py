@@ -96,8 +96,8 @@ try:
             transactional_ddl=True,
             include_object=ours,
         )
-        logging.getLogger("alembic").addHandler(logging.StreamHandler(sys.stdout))
         for told in ("alembic.runtime.migration", "alembic.autogenerate"):
+            logging.getLogger(told).addHandler(logging.StreamHandler(sys.stdout))
             logging.getLogger(told).setLevel("INFO")
         started = True
         context.run_migrations()

@@ -39,7 +39,8 @@ class Project:
                 said = error.code if isinstance(error.code, str) else printed.getvalue()
                 raise SystemExit(said) from None
             finally:
-                logging.getLogger("alembic").handlers.clear()  # they write to this stdout
+                for told in ("alembic.runtime.migration", "alembic.autogenerate"):
+                    logging.getLogger(told).handlers.clear()  # they write to this stdout
         return printed.getvalue()
 
     def start(self) -> str:

@@ -306,7 +306,7 @@ PROBLEMS = [
     ),
     (
         ["INSERT INTO \"user\" (name, email) VALUES (NULL, 'a@x.de'), ('B', 'b@x.de')"],
-        "users 1 have NULL for a name: change that, or delete them",
+        "user 1 has NULL for a name: change that, or delete them; nothing has changed",
     ),
     (["INSERT INTO \"user\" (name) VALUES ('A'), ('B')"], "users 1, 2 have NULL for an email"),
     (
@@ -315,22 +315,22 @@ PROBLEMS = [
     ),
     (
         [f"INSERT INTO \"user\" (name, email) VALUES ('{'x' * 101}', 'a@x.de')"],
-        "users 1 have a name that is empty, or longer than 100",
+        "user 1 has a name that is empty, or longer than 100",
     ),
     (
         [f"INSERT INTO \"user\" (name, email) VALUES ('A', '{'x' * 255}')"],
-        "users 1 have an email that is longer than 254",
+        "user 1 has an email that is longer than 254",
     ),
     (
         [
             'ALTER TABLE "user" ADD is_active BOOLEAN',
             "INSERT INTO \"user\" (name, email) VALUES ('A', 'a@x.de')",
         ],
-        "users 1 have NULL for is_active",
+        "user 1 has NULL for is_active",
     ),
     (
         ["ALTER TABLE \"user\" ADD city VARCHAR NOT NULL DEFAULT ''", "DEFAULT"],
-        "user.city needs a value, and the code does not know it",
+        "user.city needs a value, and this migration does not know it",
     ),
     (['ALTER TABLE "user" RENAME email TO mail'], "there is no user.email"),
 ]

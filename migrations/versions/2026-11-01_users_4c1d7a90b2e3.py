@@ -1,4 +1,4 @@
-"""Users: nothing to do any more, b7d2e0964f15 does it for whatever table is there.
+"""Users (b7d2e0964f15 does it).
 
 Revision ID: 4c1d7a90b2e3
 Revises:
@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Do nothing: databases remember that they have come by here."""
+    """Do nothing. The file stays, because databases have this revision noted."""
 
 
 def downgrade() -> None:

@@ -1,4 +1,4 @@
-"""Emails in lower case: nothing to do any more, b7d2e0964f15 does that.
+"""Emails in lower case (b7d2e0964f15 does it).
 
 Revision ID: 8e52f3c6d741
 Revises: 4c1d7a90b2e3
@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Do nothing: databases remember that they have come by here."""
+    """Do nothing. The file stays, because databases have this revision noted."""
 
 
 def downgrade() -> None:

@@ -25,6 +25,9 @@ depends_on = None
 
 log = logging.getLogger("alembic.runtime.migration")
 
+NOTHING = "nothing has changed"
+HOW = "docs/migrations.md says how"
+
 
 def wanted() -> sa.Table:
     """Return the table; a change in models.py gets a migration of its own, after this one."""
@@ -70,7 +73,7 @@ def upgrade() -> None:
     else:
         check_columns(connection, table)
         check_users(connection)
-        # Compared as plain text, whatever the column says of capital letters.
+        # With || '' both are plain text: a column may say NOCASE, for which A is a.
         lower = "UPDATE \"user\" SET email = lower(email) WHERE email || '' <> lower(email) || ''"
         op.execute(lower)
         change = copy_table if connection.dialect.name == "sqlite" else alter_table
@@ -87,6 +90,7 @@ def downgrade() -> None:
 
 
 def columns_of(connection: sa.Connection) -> dict[str, Any]:
+    """Return what SQLAlchemy reads of each column of the table, by name."""
     return {column["name"]: column for column in sa.inspect(connection).get_columns("user")}
 
 
@@ -95,30 +99,32 @@ def check_columns(connection: sa.Connection, table: sa.Table) -> None:
     there = columns_of(connection)
     for name in ("id", "name", "email"):
         if name not in there:
-            raise CommandError(f"there is no user.{name}: add it, with a value for each user")
+            raise CommandError(
+                f"there is no user.{name}: add it, with a value for each user; {NOTHING}"
+            )
     key = sa.inspect(connection).get_pk_constraint("user")["constrained_columns"]
     if key != ["id"] or not isinstance(there["id"]["type"], sa.Integer):
-        raise CommandError("user.id is not a whole number that is the primary key")
+        raise CommandError(f"user.id is not a whole number that is the primary key; {NOTHING}")
     for name, column in there.items():
         filled = column["nullable"] or column["default"]
         if not (
             name in table.columns or filled or column.get("identity") or column.get("computed")
         ):
-            needs = "needs a value, and the code does not know it"
-            raise CommandError(f"user.{name} {needs}: let it be NULL, or give it a default")
+            needs = "needs a value, and this migration does not know it"
+            raise CommandError(f"user.{name} {needs}: let it be NULL ({HOW}); {NOTHING}")
 
 
 def check_users(connection: sa.Connection) -> None:
     """Stop at users whom the rules do not allow."""
     problems = {
-        "name IS NULL": "have NULL for a name",
-        "email IS NULL": "have NULL for an email",
-        "is_active IS NULL": "have NULL for is_active",
-        "length(name) NOT BETWEEN 1 AND 100": "have a name that is empty, or longer than 100",
-        "length(email) > 254": "have an email that is longer than 254",
+        "name IS NULL": "NULL for a name",
+        "email IS NULL": "NULL for an email",
+        "is_active IS NULL": "NULL for is_active",
+        "length(name) NOT BETWEEN 1 AND 100": "a name that is empty, or longer than 100",
+        "length(email) > 254": "an email that is longer than 254",
     }
     if connection.dialect.name == "sqlite":  # which stores anything in any column
-        problems["is_active NOT IN (0, 1)"] = "have an is_active that is neither 0 nor 1"
+        problems["is_active NOT IN (0, 1)"] = "an is_active that is neither 0 nor 1"
     if "is_active" not in columns_of(connection):
         problems = {rule: text for rule, text in problems.items() if "is_active" not in rule}
     for condition, problem in problems.items():
@@ -126,13 +132,21 @@ def check_users(connection: sa.Connection) -> None:
         ids = [str(user_id) for user_id in found.scalars().fetchmany(6)]
         if ids:
             named = ", ".join(ids[:5]) + (" and others" if len(ids) > 5 else "")
-            raise CommandError(f"users {named} {problem}: change that, or delete them")
+            who = f"user {named} has" if len(ids) == 1 else f"users {named} have"
+            raise CommandError(f"{who} {problem}: change that, or delete them; {NOTHING}")
     lower = 'SELECT lower(email) FROM "user" GROUP BY lower(email) HAVING count(*) > 1'
     for email in connection.scalars(sa.text(lower)):
         same = sa.text('SELECT id, email FROM "user" WHERE lower(email) = :email ORDER BY id')
         owners = connection.execute(same, {"email": email}).fetchmany(2)
         both = " and ".join(f"{owner.id} ({owner.email})" for owner in owners)
-        raise CommandError(f"users {both} have the same email in lower case: change one of them")
+        clash = "have the same email in lower case: change one of them"
+        raise CommandError(f"users {both} {clash}; {NOTHING}")
+
+
+def replaced(index: str) -> bool:
+    """Tell whether an index of ours does what this one did."""
+    plain = re.search(r"\(\W*(id|email)\W*\)", index)
+    return bool(plain or (re.search(r"\(\W*name\W*\)", index) and "UNIQUE" not in index))
 
 
 # ---- SQLite: a new table, and the rows copied
@@ -162,7 +176,8 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         named = re.match(r'(?i)CONSTRAINT\s+["\[`]?(\w+)', rule)
         known = re.search(r"(?i)\b(PRIMARY\s+KEY|UNIQUE)\b", rule) and not mentions(rule, theirs)
         if known or (named and named[1] in names) or rule in rules:
-            log.info("Left out: %s", rule)
+            if not re.search(r"(?i)PRIMARY\s+KEY|UNIQUE\s*\(\W*email\W*\)", rule):
+                log.info("Left out: %s", rule)
         else:
             rules.append(rule)
     connection.exec_driver_sql(f'CREATE TABLE "_user" ({", ".join((*columns.values(), *rules))})')
@@ -191,14 +206,18 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         if each.type == "trigger" or (each.type == "index" and each.name not in plain):
             if each.name not in names | {"uq_user_email_lower"}:
                 connection.exec_driver_sql(each.sql)
-        elif each.type == "index" and each.name not in names:
+        elif each.type == "index" and each.name not in names and not replaced(each.sql):
             log.info("Left out: %s", each.sql)
     for index in table.indexes:
         index.create(connection)
 
 
 def parts_of(create_table: str) -> tuple[dict[str, str], list[str]]:
-    """Return the columns of a CREATE TABLE by name, and its rules, each as it is written."""
+    """Return the columns of a CREATE TABLE by name, and its rules, each as it is written.
+
+    `CREATE TABLE t (id INT, "a b" TEXT DEFAULT ',', UNIQUE (id))` has the columns
+    `{"id": 'id INT', "a b": '"a b" TEXT DEFAULT ',''}` and the rules `["UNIQUE (id)"]`.
+    """
     text = create_table[create_table.index("(") + 1 : create_table.rindex(")")]
     tokens = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|."""
     parts, depth = [""], 0
@@ -218,6 +237,7 @@ def parts_of(create_table: str) -> tuple[dict[str, str], list[str]]:
 
 
 def mentions(sql: str, names: set[str]) -> bool:
+    """Tell whether one of the names stands in a piece of SQL, as a word of its own."""
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql) for name in names)
 
 
@@ -261,7 +281,10 @@ def alter_table(connection: sa.Connection, table: sa.Table) -> None:
             op.execute(f'ALTER TABLE "user" {rule}')
             done.add("uq_user_email")
         elif plain or other or name == "uq_user_email_lower":
-            log.info("Left out: index %s", name)
+            if not replaced(
+                f"{'UNIQUE ' if index['unique'] else ''}({', '.join(map(str, parts))})"
+            ):
+                log.info("Left out: index %s", name)
             op.execute(f'DROP INDEX "{name}"')
     for check in inspector.get_check_constraints("user"):
         done.add(str(check["name"]))

@@ -72,12 +72,15 @@ for (const name of ["Ada", "Bob", "Eve"]) {
 const { data: eve } = await users.getOne("users", { id: 3 });
 await users.update("users", { id: 3, data: { ...eve, is_active: false }, previousData: eve });
 await users.delete("users", { id: 1, previousData: {} });
-const refused = await users.create("users", { data: eve }).catch((error) => error.status);
+const taken = { name: "Bob", email: "bob@example.com" };
+const refused = await users.create("users", { data: taken }).catch((error) => error.message);
+await users.updateMany("users", { ids: [2, 3], data: { is_active: true } });
 const names = ({ data, total }) => [total, ...data.map((user) => user.name)].join();
 console.log([
   names(await list(1, "DESC")), names(await list(1, "ASC", { q: "o", is_active: true })),
   names(await list(1, "ASC", { is_active: false })), refused,
   (await users.getMany("users", { ids: [2, 3] })).data.length,
+  (await users.deleteMany("users", { ids: [2, 3] })).data, names(await list(1)),
 ].join(" "));
 """
 
@@ -96,4 +99,7 @@ def test_a_data_provider_of_react_admin(reader: Reader) -> None:
         done = subprocess.run(
             [node, "admin.mjs"], cwd=reader.folder, capture_output=True, text=True
         )
-    assert (done.stdout, done.stderr) == ("2,Eve,Bob 1,Bob 1,Eve 422 2\n", "")
+    assert (done.stdout, done.stderr) == (
+        "2,Eve,Bob 2,Bob,Eve 0 Email already registered 2 2,3 0\n",
+        "",
+    )

@@ -539,7 +539,7 @@ def test_the_pages_of_the_app(browser: Browser, url: str) -> None:
         page.goto(f"{server.address}/users")
         assert "[]" in page.content()
         page.goto(f"{server.address}/docs")
-        page.locator("[id$=user-create_user_user_post]").click()
+        page.locator("[id$=user-lesson_create_user]").click()
         page.get_by_role("button", name="Try it out").click()
         page.get_by_role("button", name="Execute").click()
         expect(page.locator(".live-responses-table td.response-col_status").last).to_contain_text(
