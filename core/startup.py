@@ -29,7 +29,7 @@ def create_app(**options: Any) -> FastAPI:
 
     `options` are those of FastAPI. Its /docs needs nothing from the internet.
     """
-    middleware = [Middleware(AnswerErrors), Middleware(AnswerHead), Middleware(LimitBody)]
+    middleware = [Middleware(AnswerHead), Middleware(LimitBody)]
     if settings.cors_origins:  # front ends that run in a browser, from an address of their own
         cors = Middleware(
             CORSMiddleware,
@@ -38,7 +38,7 @@ def create_app(**options: Any) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Total-Count"],
         )
-        middleware.insert(0, cors)
+        middleware = [cors, Middleware(AnswerErrors), *middleware]
     common: dict[str, Any] = {
         "lifespan": lifespan,
         "exception_handlers": HANDLERS,
