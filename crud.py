@@ -7,6 +7,7 @@ is built once, with a parameter for each value that changes.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -100,8 +101,8 @@ def create_users(db: Session, bodies: Sequence[UserBody]) -> list[Row[Any]]:
         db.rollback()
         emails = [body["email"] for body in in_order]
         taken = set(db.scalars(select(users.c.email).where(users.c.email.in_(emails))))
-        twice = (email for email in emails if email in taken or emails.count(email) > 1)
-        error.add_note(next(twice, "one of them"))
+        taken |= {email for email, following in pairwise(emails) if email == following}
+        error.add_note(min(taken, default="one of them"))
         raise
     return [created[body.email] for body in bodies]
 
@@ -167,9 +168,11 @@ def list_users(db: Session, params: UserQuery) -> Page | None:
     page = rows[: params.page_size]
     goes_on = len(rows) > len(page)
     if params.after is not None:
-        gone = not rows and params.after and find_user(db, params.after) is None
         # The next id is known without that user; the name or the email to go on from is not.
-        return None if gone and params.order_by not in ("id", "-id") else Page(page, goes_on, None)
+        by_user = "after" in asked and params.order_by not in ("id", "-id")
+        if by_user and not rows and find_user(db, asked["after"]) is None:
+            return None
+        return Page(page, goes_on, None)
     if goes_on:
         total = rows[0].total
     elif rows or params.page == 1:

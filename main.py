@@ -109,8 +109,7 @@ def replace_user(
     user_id: UserId, body: UserRecord, db: SessionDep, if_match: IfMatch = None
 ) -> Response:
     """Change the name and the email of a user, and `is_active` if it is there."""
-    unset = {"is_active"} - body.model_fields_set
-    changes = for_user(user_id, body.model_dump(exclude=unset))
+    changes = for_user(user_id, body.changes())
     user = crud.change_user(db, user_id, changes, still(if_match)) or not_found()
     db.commit()
     return user_response(user)

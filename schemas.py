@@ -75,6 +75,10 @@ class UserRecord(UserBody):
 
     id: UserId | None = None
 
+    def changes(self) -> dict[str, Any]:
+        """Return what to write; `is_active` stays as it is if it was not sent."""
+        return self.model_dump(exclude={"is_active"} - self.model_fields_set)
+
 
 UserBodies = Annotated[list[UserBody], Field(min_length=1, max_length=1000)]
 

@@ -101,21 +101,21 @@ def not_found() -> NoReturn:
     raise HTTPException(404, "User not found")
 
 
+def mistake(loc: tuple[str, str], message: str) -> NoReturn:
+    """Raise the 422 for what only the call itself can find wrong."""
+    raise RequestValidationError([{"type": "value_error", "loc": loc, "msg": message}])
+
+
 def for_user(user_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the changes without an id; raise a 422 if that is not the one in the address."""
     if changes.get("id") not in (None, user_id):
-        message = f"The id is not that of the address, {user_id}"
-        raise RequestValidationError(
-            [{"type": "value_error", "loc": ("body", "id"), "msg": message}]
-        )
+        mistake(("body", "id"), f"The id is not that of the address, {user_id}")
     return {name: value for name, value in changes.items() if name != "id"}
 
 
 def gone() -> NoReturn:
     """Raise the 422 for a list that cannot go on; it stands behind an `or`, like not_found()."""
-    message = "No user has this id any more: begin again, with after=0"
-    mistake = {"type": "value_error", "loc": ("query", "after"), "msg": message}
-    raise RequestValidationError([mistake])
+    mistake(("query", "after"), "No user has this id any more: begin again, with after=0")
 
 
 async def invalid_input(request: Request, error: RequestValidationError) -> Response:

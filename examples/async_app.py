@@ -18,7 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 import crud
 import main
 from core.engines import POOL_SIZE, engine_options
-from core.errors import CHANGED, INVALID, NOT_FOUND, REFUSED, for_user, gone, not_found
+from core.errors import (
+    CHANGED,
+    CREATED,
+    CREATED_IN_LESSONS,
+    DELETED,
+    LISTED,
+    READ,
+    for_user,
+    gone,
+    not_found,
+)
 from core.responses import created_response, json_response, page_response, still, user_response
 from core.settings import settings
 from core.startup import create_app, lifespan
@@ -53,7 +63,7 @@ async def async_lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = create_app(title="User API, async", lifespan=async_lifespan)
 
 
-@app.get("/users", response_model=list[UserRead], responses=INVALID)
+@app.get("/users", response_model=list[UserRead], responses=LISTED)
 @app.get("/users/", include_in_schema=False)
 async def list_users(
     request: Request, params: Annotated[UserQuery, Query()], db: SessionDep
@@ -63,8 +73,8 @@ async def list_users(
     return page_response(request, params, page)
 
 
-@app.get("/user", response_model=UserRead, responses=NOT_FOUND)
-@app.get("/users/{user_id}", response_model=UserRead, responses=NOT_FOUND)
+@app.get("/user", response_model=UserRead, responses=READ)
+@app.get("/users/{user_id}", response_model=UserRead, responses=READ)
 async def read_user(request: Request, user_id: UserId, db: SessionDep) -> Response:
     """Return one user."""
     # The same as (await db.execute(crud.SELECT_USER, {"user_id": user_id})).first()
@@ -72,8 +82,8 @@ async def read_user(request: Request, user_id: UserId, db: SessionDep) -> Respon
     return user_response(user, request=request)
 
 
-@app.post("/user", response_model=UserRead, responses=REFUSED)
-@app.post("/users", response_model=UserRead, responses=REFUSED, status_code=201)
+@app.post("/user", response_model=UserRead, responses=CREATED_IN_LESSONS)
+@app.post("/users", response_model=UserRead, responses=CREATED, status_code=201)
 async def create_user(request: Request, body: UserBody, db: SessionDep) -> Response:
     """Create a user."""
     user = await db.run_sync(crud.create_user, body)
@@ -87,8 +97,7 @@ async def replace_user(
     user_id: UserId, body: UserRecord, db: SessionDep, if_match: IfMatch = None
 ) -> Response:
     """Change the name and the email of a user, and `is_active` if it is there."""
-    unset = {"is_active"} - body.model_fields_set
-    changes = for_user(user_id, body.model_dump(exclude=unset))
+    changes = for_user(user_id, body.changes())
     found = await db.run_sync(crud.change_user, user_id, changes, still(if_match))
     user = found or not_found()
     await db.commit()
@@ -107,8 +116,8 @@ async def change_user(
     return user_response(user)
 
 
-@app.delete("/user", response_model=Detail, responses=NOT_FOUND)
-@app.delete("/users/{user_id}", response_model=Detail, responses=NOT_FOUND)
+@app.delete("/user", response_model=Detail, responses=DELETED)
+@app.delete("/users/{user_id}", response_model=Detail, responses=DELETED)
 async def delete_user(user_id: UserId, db: SessionDep, if_match: IfMatch = None) -> Response:
     """Delete a user."""
     if not await db.run_sync(crud.delete_user, user_id, still(if_match)):

@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 from alembic import context
@@ -15,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 import models  # noqa: F401, its tables enter themselves in Base.metadata
 from core import tables
 from core.engines import explain
-from core.tables import lock_schema
 from database import Base, engine
 
 # The columns that migrations have created.
@@ -70,6 +68,13 @@ def keep_last_ids(connection: Connection, before: dict[str, int]) -> None:
         connection.execute(text("INSERT INTO sqlite_sequence VALUES (:name, :seq)"), highest)
 
 
+def broken_references(connection: Connection) -> set[Any]:
+    """Return which rows of SQLite refer to one that is not there; PostgreSQL has none."""
+    if engine.name != "sqlite":
+        return set()
+    return set(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
+
+
 # SQLite cannot read an index on an expression, and so leaves it alone.
 warnings.filterwarnings("ignore", "Skipped unsupported reflection")
 started = False
@@ -79,15 +84,13 @@ try:
             # SQLite cannot change a column or a rule: Alembic copies the table to a new one and
             # drops the old one. That must not delete what refers to it.
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-        lock_schema(connection)
+        tables.lock_schema(connection)
         if engine.name == "postgresql":
             # The limit of a request is too short for an index on millions of rows. That of waiting
             # for a lock stays: everybody else would have to wait behind us.
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         before = last_ids(connection)
-        broken: Sequence[Any] = []
-        if engine.name == "sqlite":  # what refers to nobody already is no fault of a migration
-            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        broken = broken_references(connection)
         # All migrations in one transaction: whatever goes wrong, the database stays as it was.
         context.configure(
             connection=connection,
@@ -102,10 +105,9 @@ try:
         started = True
         context.run_migrations()
         keep_last_ids(connection, before)
-        if engine.name == "sqlite":
-            broken_now = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-            for row in set(broken_now) - set(broken):
-                raise CommandError(f"{row[0]} would refer to a row of {row[2]} that is not there")
+        # What referred to nobody before is no fault of a migration.
+        for row in broken_references(connection) - broken:
+            raise CommandError(f"{row[0]} would refer to a row of {row[2]} that is not there")
         connection.commit()
 except DBAPIError as error:
     if not started:

@@ -10,7 +10,7 @@ Revises: 8e52f3c6d741
 
 import logging
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,9 +24,6 @@ branch_labels = None
 depends_on = None
 
 log = logging.getLogger("alembic.runtime.migration")
-
-NOTHING = "nothing has changed"
-HOW = "docs/migrations.md says how"
 
 
 def wanted() -> sa.Table:
@@ -89,6 +86,11 @@ def downgrade() -> None:
 # ---- What stops it
 
 
+def stop(reason: str) -> NoReturn:
+    """Stop the command; env.py takes everything back."""
+    raise CommandError(f"{reason}; nothing has changed")
+
+
 def columns_of(connection: sa.Connection) -> dict[str, Any]:
     """Return what SQLAlchemy reads of each column of the table, by name."""
     return {column["name"]: column for column in sa.inspect(connection).get_columns("user")}
@@ -99,19 +101,17 @@ def check_columns(connection: sa.Connection, table: sa.Table) -> None:
     there = columns_of(connection)
     for name in ("id", "name", "email"):
         if name not in there:
-            raise CommandError(
-                f"there is no user.{name}: add it, with a value for each user; {NOTHING}"
-            )
+            stop(f"there is no user.{name}: add it, with a value for each user")
     key = sa.inspect(connection).get_pk_constraint("user")["constrained_columns"]
     if key != ["id"] or not isinstance(there["id"]["type"], sa.Integer):
-        raise CommandError(f"user.id is not a whole number that is the primary key; {NOTHING}")
+        stop("user.id is not a whole number that is the primary key")
     for name, column in there.items():
         filled = column["nullable"] or column["default"]
         if not (
             name in table.columns or filled or column.get("identity") or column.get("computed")
         ):
             needs = "needs a value, and this migration does not know it"
-            raise CommandError(f"user.{name} {needs}: let it be NULL ({HOW}); {NOTHING}")
+            stop(f"user.{name} {needs}: let it be NULL (docs/migrations.md says how)")
 
 
 def check_users(connection: sa.Connection) -> None:
@@ -133,20 +133,19 @@ def check_users(connection: sa.Connection) -> None:
         if ids:
             named = ", ".join(ids[:5]) + (" and others" if len(ids) > 5 else "")
             who = f"user {named} has" if len(ids) == 1 else f"users {named} have"
-            raise CommandError(f"{who} {problem}: change that, or delete them; {NOTHING}")
+            stop(f"{who} {problem}: change that, or delete them")
     lower = 'SELECT lower(email) FROM "user" GROUP BY lower(email) HAVING count(*) > 1'
     for email in connection.scalars(sa.text(lower)):
         same = sa.text('SELECT id, email FROM "user" WHERE lower(email) = :email ORDER BY id')
         owners = connection.execute(same, {"email": email}).fetchmany(2)
         both = " and ".join(f"{owner.id} ({owner.email})" for owner in owners)
-        clash = "have the same email in lower case: change one of them"
-        raise CommandError(f"users {both} {clash}; {NOTHING}")
+        stop(f"users {both} have the same email in lower case: change one of them")
 
 
-def replaced(index: str) -> bool:
-    """Tell whether an index of ours does what this one did."""
-    plain = re.search(r"\(\W*(id|email)\W*\)", index)
-    return bool(plain or (re.search(r"\(\W*name\W*\)", index) and "UNIQUE" not in index))
+def replaced(sql: str) -> bool:
+    """Tell whether ours does what this index or rule did."""
+    plain = re.search(r"\(\W*(id|email)\W*\)", sql)
+    return bool(plain or (re.search(r"\(\W*name\W*\)", sql) and "UNIQUE" not in sql.upper()))
 
 
 # ---- SQLite: a new table, and the rows copied
@@ -176,7 +175,7 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         named = re.match(r'(?i)CONSTRAINT\s+["\[`]?(\w+)', rule)
         known = re.search(r"(?i)\b(PRIMARY\s+KEY|UNIQUE)\b", rule) and not mentions(rule, theirs)
         if known or (named and named[1] in names) or rule in rules:
-            if not re.search(r"(?i)PRIMARY\s+KEY|UNIQUE\s*\(\W*email\W*\)", rule):
+            if not replaced(rule):
                 log.info("Left out: %s", rule)
         else:
             rules.append(rule)
@@ -190,26 +189,24 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
     connection.exec_driver_sql(
         f'INSERT INTO "_user" ({", ".join(copied)}) SELECT {", ".join(values)} FROM "user"'
     )
-    plain = {
-        index.name
-        for index in made
-        if index.type == "index" and not re.search(r"(?i)\bWHERE\b", index.sql)
-        for found in [connection.exec_driver_sql(f"PRAGMA index_info('{index.name}')").all()]
-        if ours.issuperset(column.name for column in found)
-    }
+    kept = [each.sql for each in made if each.type == "trigger"]
+    for index in (each for each in made if each.type == "index"):
+        found = connection.exec_driver_sql(f"PRAGMA index_info('{index.name}')").all()
+        some_rows = re.search(r"(?i)\bWHERE\b", index.sql)
+        if some_rows or not ours.issuperset(column.name for column in found):
+            if index.name not in names | {"uq_user_email_lower"}:
+                kept.append(index.sql)
+        elif index.name not in names and not replaced(index.sql):
+            log.info("Left out: %s", index.sql)
     # As before 2018: what refers to the table does not follow it to another name.
     connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
     connection.exec_driver_sql('DROP TABLE "user"')
     connection.exec_driver_sql('ALTER TABLE "_user" RENAME TO "user"')
     connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
-    for each in made:
-        if each.type == "trigger" or (each.type == "index" and each.name not in plain):
-            if each.name not in names | {"uq_user_email_lower"}:
-                connection.exec_driver_sql(each.sql)
-        elif each.type == "index" and each.name not in names and not replaced(each.sql):
-            log.info("Left out: %s", each.sql)
-    for index in table.indexes:
-        index.create(connection)
+    for sql in kept:
+        connection.exec_driver_sql(sql)
+    for new in table.indexes:
+        new.create(connection)
 
 
 def parts_of(create_table: str) -> tuple[dict[str, str], list[str]]:
@@ -286,9 +283,9 @@ def alter_table(connection: sa.Connection, table: sa.Table) -> None:
             ):
                 log.info("Left out: index %s", name)
             op.execute(f'DROP INDEX "{name}"')
+    boolean = isinstance(there.get("is_active", {}).get("type", sa.Boolean()), sa.Boolean)
     for check in inspector.get_check_constraints("user"):
         done.add(str(check["name"]))
-        boolean = isinstance(there.get("is_active", {}).get("type", sa.Boolean()), sa.Boolean)
         if not boolean and mentions(check["sqltext"], {"is_active"}):  # IN (0, 1)
             op.execute(f'ALTER TABLE "user" DROP CONSTRAINT "{check["name"]}"')
     for column in table.columns:
