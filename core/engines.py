@@ -22,23 +22,13 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from core.postgresql import is_pooled, with_limits
 from core.settings import settings
 
 ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
 POOL_SIZE = 10  # connections, in each of the two pools of a process
 READ_LIMIT = 2  # seconds that a statement on a connection for reading may take
-
-# How long we wait for PostgreSQL, in seconds (tcp_user_timeout: milliseconds). Without these
-# limits, whoever is connected to a server that has vanished waits for a quarter of an hour:
-# https://www.postgresql.org/docs/current/libpq-connect.html
-POSTGRESQL_LIMITS = {
-    "connect_timeout": 5,
-    "tcp_user_timeout": 5000,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-}
 
 
 # ---- Events of all engines: https://docs.sqlalchemy.org/en/21/core/events.html
@@ -83,8 +73,7 @@ def keep_rows_out_of_logs(context: ExceptionContext) -> None:
 
 def use_wal(connection: Any, record: Any) -> None:
     """Let readers and the writer of an SQLite file not block each other."""
-    if hasattr(connection, "create_function"):
-        connection.cursor().execute("PRAGMA journal_mode = WAL")
+    connection.cursor().execute("PRAGMA journal_mode = WAL")
 
 
 def notice_outdated_connection(context: ExceptionContext) -> None:
@@ -94,13 +83,23 @@ def notice_outdated_connection(context: ExceptionContext) -> None:
     write. Or a migration has changed a table, and a statement was prepared for the old one.
     """
     error = context.original_exception
+    stale_plan = isinstance(error, psycopg.errors.FeatureNotSupported) and "cached plan" in str(
+        error
+    )
+    if cannot_write(error) or stale_plan:
+        context.is_disconnect = True
+
+
+def explain_write(context: ExceptionContext) -> None:
+    """Say what to do to whoever writes through an engine that only reads."""
+    if cannot_write(context.original_exception):
+        raise InvalidRequestError(READ_ONLY)
+
+
+def cannot_write(error: BaseException) -> bool:
+    """Tell whether a database has refused a write on a connection that cannot write."""
     on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
-    if on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        if only_reads(context.dialect):
-            raise InvalidRequestError(READ_ONLY)
-        context.is_disconnect = True
-    elif isinstance(error, psycopg.errors.FeatureNotSupported) and "cached plan" in str(error):
-        context.is_disconnect = True
+    return on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
 
 # ---- Engines
@@ -109,11 +108,10 @@ def notice_outdated_connection(context: ExceptionContext) -> None:
 def engine_options(url: str | URL) -> dict[str, Any]:
     """Return what `create_engine` takes beside `url`: a pool that fits, and limits.
 
-    A limit in the URL itself, like `?connect_timeout=2`, stands.
+    A limit in the URL itself, like `?timeout=5`, stands. Those of PostgreSQL are in `with_events`.
     """
     database = make_url(url)
-    postgresql = database.get_backend_name() == "postgresql"
-    options = {
+    options: dict[str, Any] = {
         "echo": settings.debug,
         "hide_parameters": not settings.debug,  # what users typed is not written to the log
         "pool_size": POOL_SIZE,
@@ -125,13 +123,11 @@ def engine_options(url: str | URL) -> dict[str, Any]:
         pool = AsyncAdaptedQueuePool if database.get_dialect().is_async else QueuePool
         same = {"connect_args": {"check_same_thread": False}}
         return options | same | {"poolclass": pool, "pool_size": 1}
-    limits = POSTGRESQL_LIMITS if postgresql else {"timeout": 30}
-    arguments: dict[str, object] = {k: v for k, v in limits.items() if k not in database.query}
-    if postgresql:
-        # Better an error than a request that waits for ever. The last of equal options counts.
-        own = database.query.get("options", "")
-        arguments["options"] = f"-c statement_timeout=30s -c lock_timeout=5s {own}"
-    return options | {"connect_args": arguments}
+    if database.get_backend_name() == "sqlite" and "timeout" not in database.query:
+        options["connect_args"] = {"timeout": 30}
+    if is_pooled(database):
+        options["isolation_level"] = "AUTOCOMMIT"  # what BEGIN says: core/postgresql.py
+    return options
 
 
 def in_memory(url: URL) -> bool:
@@ -140,13 +136,16 @@ def in_memory(url: URL) -> bool:
 
 
 def new_engine(url: str | URL, **more: Any) -> Engine:
-    """Return an engine with `engine_options(url)` and `more`."""
-    return with_events(create_engine(url, **engine_options(url), **more))
+    """Return an engine with `engine_options(url)`, or `more` instead of some, and our events."""
+    return with_events(create_engine(url, **engine_options(url) | more))
 
 
-def with_events(engine: Engine) -> Engine:
-    """Return `engine`, with the events of ours."""
-    event.listen(engine, "connect", use_wal)
+def with_events(engine: Engine, **limits: Any) -> Engine:
+    """Return `engine`, with the events of ours; `limits` are those of `with_limits`."""
+    if engine.name == "postgresql":
+        with_limits(engine, **limits)
+    elif engine.name == "sqlite":
+        event.listen(engine, "connect", use_wal)
     event.listen(engine, "handle_error", notice_outdated_connection)
     return engine
 
@@ -156,38 +155,34 @@ def read_engine(engine: Engine) -> Engine:
     """Return an engine that only reads from the database of `engine`.
 
     With AUTOCOMMIT there is no BEGIN before a SELECT and no ROLLBACK after it: on PostgreSQL one
-    round trip instead of three. Each statement still sees the data as of one moment. A write,
-    which would be committed at once, is an error. A database in memory has a single connection
-    for everything, and so `engine` itself is returned.
+    round trip instead of three, unless there is a pooler. Each statement still sees the data as of
+    one moment. A write, which would be committed at once, is an error. A database in memory has a
+    single connection for everything, and so `engine` itself is returned.
     """
     if in_memory(engine.url):
         return engine
-    reading = new_engine(engine.url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
+    options = engine_options(engine.url) | {"isolation_level": "AUTOCOMMIT"}
+    pooled = is_pooled(engine.url)
+    reading = create_engine(engine.url, **options, skip_autocommit_rollback=not pooled)
+    if engine.name == "sqlite":
+        only_read_sqlite(reading)
+    event.listen(reading, "handle_error", explain_write)
+    return with_events(reading, statement=READ_LIMIT, reads=True)
 
-    # Read-only from the start, PostgreSQL would be hidden from target_session_attrs=read-write. And
-    # it plans a prepared statement once for all values: a plan that is right for a text that
-    # everybody has may take seconds for one that nobody has.
-    told = "SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan"
-    if "statement_timeout" not in engine.url.query.get("options", ""):
-        told += f"; SET statement_timeout = '{READ_LIMIT}s'"
 
-    @event.listens_for(reading, "connect")
+def only_read_sqlite(engine: Engine) -> None:
+    """Make the connections of an engine read-only, and end what takes longer than READ_LIMIT."""
+
+    @event.listens_for(engine, "connect")
     def make_read_only(connection: Any, record: ConnectionPoolEntry) -> None:
-        if engine.name == "postgresql":
-            connection.execute(told)
-            return
         connection.execute("PRAGMA query_only = ON")
         # SQLite asks each 10 ms or so whether to give up.
         too_late = lambda: time.monotonic() > record.info["deadline"]  # noqa: E731
         connection.set_progress_handler(too_late, 1_000_000)
 
-    if engine.name == "sqlite":
-
-        @event.listens_for(reading, "before_cursor_execute")
-        def set_deadline(connection: Connection, *statement: object) -> None:
-            connection.info["deadline"] = time.monotonic() + READ_LIMIT
-
-    return reading
+    @event.listens_for(engine, "before_cursor_execute")
+    def set_deadline(connection: Connection, *statement: object) -> None:
+        connection.info["deadline"] = time.monotonic() + READ_LIMIT
 
 
 @cache
@@ -204,8 +199,8 @@ def unpooled_engine(engine: Engine) -> Engine:
     return with_events(create_engine(engine.url, poolclass=NullPool, **others))
 
 
-def only_reads(dialect: Dialect) -> bool:
-    """Tell whether a dialect is that of a `read_engine`, on which there are no transactions."""
+def has_no_transactions(dialect: Dialect) -> bool:
+    """Tell whether a dialect is that of a `read_engine` on which nothing has to be ended."""
     return dialect.skip_autocommit_rollback
 
 

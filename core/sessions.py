@@ -20,7 +20,7 @@ from sqlalchemy import Engine, QueuePool, exc
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from core.engines import POOL_SIZE, ended_engine, only_reads, read_engine, unpooled_engine
+from core.engines import POOL_SIZE, ended_engine, has_no_transactions, read_engine, unpooled_engine
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
 SEARCHES = 2  # how many have a session at once
@@ -159,7 +159,7 @@ class Shared:
         try:
             # To end a transaction means to wait for the database: in a thread, in one that no other
             # request can take, and also for a client that has gone. What only reads has none.
-            if self.db.in_transaction() and not (bind and only_reads(bind.dialect)):
+            if self.db.in_transaction() and not (bind and has_no_transactions(bind.dialect)):
                 with CancelScope(shield=True):
                     await run_sync(self.opened.__exit__, *ending, limiter=CapacityLimiter(1))
             else:

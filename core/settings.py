@@ -27,6 +27,11 @@ def check_url(text: str) -> str:
 
     Raises ValueError if it cannot be used, without quoting it: it may hold a password.
     """
+    # As PostgreSQL writes several hosts: https://www.postgresql.org/docs/current/libpq-connect.html
+    if hosts := re.fullmatch(r"(\w+://(?:[^@/]*@)?)([^@/?]*,[^@/?]*)(/[^?]*)?\??(.*)", text):
+        start, several, name, query = hosts.groups("")
+        text = f"{start}{name or '/'}?{'&'.join(f'host={host}' for host in several.split(','))}"
+        text += f"&{query}" if query else ""
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -40,6 +45,8 @@ def check_url(text: str) -> str:
         raise ValueError(
             "SQLite takes three slashes, sqlite:///./app.db, or four: sqlite:////tmp/app.db"
         )
+    if url.query.get("pgbouncer", "true") not in ("true", "false"):
+        raise ValueError("pgbouncer is true, for a pooler in transaction mode, or false")
     return url.render_as_string(hide_password=False)
 
 

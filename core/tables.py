@@ -21,6 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from core.postgresql import set_patience
+
 log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -36,11 +38,18 @@ def lock_schema(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     # Somebody's migration may take longer than a request may wait.
-    connection.exec_driver_sql("SET LOCAL lock_timeout = '10min'")
-    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    names = ("lock_timeout", "statement_timeout")
+    before = connection.execute(select(*(func.current_setting(name) for name in names))).one()
+    patience = set_patience(connection, None)
+    set_local(connection, lock_timeout="10min", statement_timeout="0")
     connection.execute(select(func.pg_advisory_xact_lock(1)))
-    connection.exec_driver_sql("RESET lock_timeout")
-    connection.exec_driver_sql("RESET statement_timeout")
+    set_local(connection, **dict(zip(names, before)))
+    set_patience(connection, patience)
+
+
+def set_local(connection: Connection, **settings: str) -> None:
+    """Set something of PostgreSQL until the end of the transaction."""
+    connection.execute(select(*(func.set_config(*each, True) for each in settings.items())))
 
 
 def create(connection: Connection, metadata: MetaData, models: ModuleType) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 import crud
 import main
-from core.engines import POOL_SIZE, engine_options
+from core.engines import POOL_SIZE, engine_options, with_events
 from core.errors import (
     CHANGED,
     CREATED,
@@ -37,6 +37,7 @@ from schemas import Detail, UserBody, UserChanges, UserId, UserQuery, UserRead, 
 
 URL = settings.database_url.replace("sqlite:", "sqlite+aiosqlite:", 1)
 engine = create_async_engine(URL, **engine_options(URL))
+with_events(engine.sync_engine)  # limits
 # What a session has read stays readable after the commit: there is no await in `user.name`.
 AsyncSessionLocal = async_sessionmaker(engine, autoflush=False, expire_on_commit=False)
 

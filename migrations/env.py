@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 import models  # noqa: F401, its tables enter themselves in Base.metadata
 from core import tables
 from core.engines import explain
+from core.postgresql import set_patience
 from database import Base, engine
 
 # The columns that migrations have created.
@@ -88,7 +89,8 @@ try:
         if engine.name == "postgresql":
             # The limit of a request is too short for an index on millions of rows. That of waiting
             # for a lock stays: everybody else would have to wait behind us.
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            tables.set_local(connection, statement_timeout="0")
+            set_patience(connection, None)
         before = last_ids(connection)
         broken = broken_references(connection)
         # All migrations in one transaction: whatever goes wrong, the database stays as it was.

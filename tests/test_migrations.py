@@ -15,7 +15,9 @@ import core.tables
 import database
 import main
 from benchmarks.server import ROOT, free_port
+from core import postgresql
 from core.engines import new_engine
+from core.postgresql import set_patience
 from core.tables import revisions
 from tests.processes import run_python
 from tests.project import HEAD, Project
@@ -277,8 +279,11 @@ def impatient(url: str) -> Engine:
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_a_start_waits_for_a_migration(project: Project, url: str) -> None:
-    """Longer than a request waits for a lock."""
+def test_a_start_waits_for_a_migration(
+    project: Project, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a request waits for a lock, and for an answer."""
+    monkeypatch.setattr(postgresql, "GRACE", 0.1)
     engine = impatient(url)
     with project.engine.connect() as connection, ThreadPoolExecutor() as pool:
         connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
@@ -290,6 +295,7 @@ def test_a_start_waits_for_a_migration(project: Project, url: str) -> None:
     # Afterwards, the limits are what they were.
     with engine.connect() as connection:
         assert connection.scalar(text("SHOW lock_timeout")) == "100ms"
+        assert set_patience(connection, None) == 0.2
     engine.dispose()
 
 
@@ -298,6 +304,7 @@ def test_a_migration_may_take_its_time(
     project: Project, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limits are for requests."""
+    monkeypatch.setattr(postgresql, "GRACE", 0.1)
     monkeypatch.setattr(database, "engine", impatient(url))
     project.add_migration('op.execute("SELECT pg_sleep(0.5)")')
     project.alembic("upgrade", "head")

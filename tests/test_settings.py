@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from core import settings
 from tests.processes import BARE_CLIENT, run_python
@@ -29,6 +30,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ({"DATABASE_URL": "sqlite+pysqlcipher://:secret@/x"}, "DATABASE_URL: "),
         ({"DATABASE_URL": "postgresql://u:secret@localhost:port/x"}, "DATABASE_URL: "),
         ({"DATABASE_URL": "postgresql://u:my@secret@localhost/x"}, "%40"),
+        ({"DATABASE_URL": "postgresql://u:secret@localhost/x?pgbouncer=yes"}, "pgbouncer is true"),
         ({"DATABASE_URL": "sqlite://app.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://u:secret@/x.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://u@/x.db"}, "three slashes"),
@@ -68,3 +70,19 @@ def test_all_spellings_of_postgresql(scheme: str) -> None:
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite", "sqlite+aiosqlite"])
 def test_all_spellings_of_sqlite(scheme: str) -> None:
     assert settings.check_url(f"{scheme}:///./app.db") == "sqlite:///./app.db"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "postgresql://u:p@db1:5432,db2:5433/app?target_session_attrs=read-write",
+        "postgresql://u:p@/app?host=db1:5432&host=db2:5433&target_session_attrs=read-write",
+    ],
+)
+def test_several_hosts(written: str) -> None:
+    """As PostgreSQL's documentation writes them, and as SQLAlchemy's does."""
+    url = make_url(settings.check_url(written))
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    assert (arguments["host"], arguments["port"]) == ("db1,db2", "5432,5433")
+    assert (arguments["user"], arguments["password"], arguments["dbname"]) == ("u", "p", "app")
+    assert arguments["target_session_attrs"] == "read-write"

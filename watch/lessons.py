@@ -13,12 +13,12 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from httpx2 import ASGITransport, AsyncClient
-from sqlalchemy import create_engine, func, literal, select
+from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session
 from starlette.types import ASGIApp
 
 import crud
-from core.engines import engine_options
+from core.engines import new_engine
 from core.responses import user_response
 from core.sessions import in_turn, read_only
 from database import SessionDep, SessionLocal, engine
@@ -58,9 +58,7 @@ router.get("/lesson/eager", response_model=list[posts.AuthorRead])(posts.list_au
 
 # ---- "The classic snippet" in small, and ours, on the same pool of two connections
 
-small = create_engine(
-    engine.url, **engine_options(engine.url) | {"pool_size": 2, "pool_timeout": 2}
-)
+small = new_engine(engine.url, pool_size=2, pool_timeout=2)
 watch(small, "small")
 
 

@@ -21,7 +21,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import errors
-from core.engines import only_reads
+from core.engines import has_no_transactions
 from core.sessions import Queue, Shared, in_turn
 
 ROOT = Path(__file__).parent.parent
@@ -219,12 +219,12 @@ def watch(engine: Engine, name: str) -> None:
 
     def begin(connection: Connection) -> None:
         # A session for reading has no transaction: its connections commit by themselves.
-        if (trace := current.get()) and not only_reads(connection.dialect):
+        if (trace := current.get()) and not has_no_transactions(connection.dialect):
             trace.add("begin", caller() or CLOSE)
 
     def end(name: str) -> Any:
         def listener(connection: Connection) -> None:
-            if (trace := current.get()) and not only_reads(connection.dialect):
+            if (trace := current.get()) and not has_no_transactions(connection.dialect):
                 trace.add(name, caller() or CLOSE)
 
         return listener

