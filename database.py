@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Iterator
+from threading import Lock
 from typing import Annotated
 
 from fastapi import Depends
 from sqlalchemy import Engine, MetaData
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from core import tables
@@ -36,6 +37,7 @@ class Base(DeclarativeBase):
 
 
 prepared: set[Engine] = set()  # those whose tables are there
+preparing = Lock()
 
 
 def create_tables(bind: Engine) -> None:
@@ -45,10 +47,16 @@ def create_tables(bind: Engine) -> None:
     """
     import models  # not above: it needs this file
 
-    if bind not in prepared:
+    if bind in prepared:
+        return
+    if not preparing.acquire(timeout=2):  # a migration may be running: no request waits for that
+        raise TimeoutError("the tables are not there yet")
+    try:
         with bind.begin() as connection:
             tables.create(connection, Base.metadata, models)
         prepared.add(bind)
+    finally:
+        preparing.release()
 
 
 # FastAPI hands out no more sessions at once than the engine has connections; the others wait.

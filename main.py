@@ -40,7 +40,7 @@ app = create_app(
     openapi_tags=[
         {"name": "users", "description": "Create, read, change and delete users"},
         {"name": "user", "description": "The same calls, as many lessons spell them"},
-        {"name": "health", "description": "Whether the database answers"},
+        {"name": "health", "description": "Whether the app runs, and its database answers"},
     ],
 )
 # Two people edit the same user: with this header, the second learns of the first.
@@ -147,6 +147,17 @@ def health(db: SessionDep) -> Response:
     """Check that the database answers."""
     db.execute(select(1))
     return json_response({"detail": "The database answers"})
+
+
+@app.get(
+    "/livez",
+    tags=["health"],
+    operation_id="livez",
+    responses=answer(200, "The app is running", "The process answers"),
+)
+async def livez() -> Response:
+    """Check that the app answers; unlike /health, it asks no database and waits for nobody."""
+    return json_response({"detail": "The app is running"})
 
 
 @app.get("/", include_in_schema=False)

@@ -1,17 +1,28 @@
 """The app that main.py and the examples begin with, and what happens when it starts and stops."""
 
+import asyncio
 import gc
 import logging
+import multiprocessing
+import os
+import re
+import signal
+import sqlite3
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
+from threading import Thread
 from typing import Any
 
+import psycopg
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError, TimeoutError
+from uvicorn.config import STARTUP_FAILURE, Config
 
 from core.engines import explain, in_memory, name_of, read_engine
 from core.errors import HANDLERS, UNAVAILABLE, AnswerErrors, AnswerHead, LimitBody
@@ -22,6 +33,18 @@ from database import create_tables, engine, get_db, prepared
 # of your own, without @in_turn, gives a session to every request that comes. With 40 threads, which
 # is the default, they would wait for each other until nobody is answered any more.
 THREADS = 1000
+PATIENCE = 2  # seconds that a start waits for the database before it goes on without it
+RETRY = 1  # seconds between two looks at whether it is there
+
+# What a server says to those that it will not serve later, either. It is said before there is a
+# connection, and so has no SQLSTATE; if it is not in English, the app goes on trying.
+REFUSED = re.compile(
+    "authentication failed|no password supplied|does not exist|[Nn]o such (user|database)"
+    "|no pg_hba.conf entry|not permitted to log in|[Tt]enant or user not found"
+    "|does not support SSL|certificate"
+)
+
+log = logging.getLogger("uvicorn.error")
 
 
 def create_app(**options: Any) -> FastAPI:
@@ -52,19 +75,22 @@ def create_app(**options: Any) -> FastAPI:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Create the tables before the first request; close the connections after the last.
 
-    Raises RuntimeError, and the server does not start, if the database cannot be used.
+    While the database is away, the server starts all the same, answers 503, and goes on trying.
+    Raises RuntimeError, and the server does not start, if to try again would not help.
     """
     # A test that brings its own database needs nothing of this one.
     if get_db not in app.dependency_overrides:
-        log = logging.getLogger("uvicorn.error")
         log.info("Database: %s", name_of(engine))
         prepared.discard(engine)  # its file may have been deleted since another start
-        try:
-            create_tables(engine)
-        except SQLAlchemyError as error:
-            log.error(explain(error, engine))
+        tables = Future[bool]()
+        # A thread that may be left alone, so that the server can be told to stop while it waits.
+        Thread(target=prepare_tables, args=[tables], daemon=True).start()
+        await asyncio.wait([asyncio.wrap_future(tables)], timeout=PATIENCE)
+        if tables.done() and not tables.result():
+            fail_supervisor()
             leave_out_next(log)  # else the server prints a traceback of this RuntimeError
             raise RuntimeError("the database cannot be used") from None
+        tables.add_done_callback(stop_if_it_failed)
     current_default_thread_limiter().total_tokens = THREADS
     # The garbage collector need not look through what is loaded by now, for it stays: a fifth
     # faster, and the slowest 1 % of the requests take half the time.
@@ -75,6 +101,59 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     if not in_memory(engine.url):
         read_engine(engine).dispose()
         engine.dispose()
+
+
+def prepare_tables(done: Future[bool]) -> None:
+    """Create the tables as soon as the database is there; `done` gets False if it is no use."""
+    said = ""
+    while True:
+        try:
+            create_tables(engine)
+        except SQLAlchemyError as error:
+            reason = explain(error, engine)
+            if not may_pass(error):
+                log.error(reason)
+                done.set_result(False)
+                return
+            if reason != said:
+                log.error("%s (trying again)", reason)
+            said = reason
+            time.sleep(RETRY)
+        else:
+            if said:
+                log.info("The database is there")
+            done.set_result(True)
+            return
+
+
+def may_pass(error: SQLAlchemyError) -> bool:
+    """Tell whether an error may be gone a second later: the database is away, starting or busy."""
+    original = getattr(error, "orig", None)
+    if isinstance(original, sqlite3.OperationalError):
+        return original.sqlite_errorcode == sqlite3.SQLITE_BUSY
+    waits = isinstance(original, psycopg.OperationalError) and not REFUSED.search(str(original))
+    return waits or isinstance(error, TimeoutError)
+
+
+def stop_if_it_failed(tables: Future[bool]) -> None:
+    """End a server that has started without its database, and now knows that it cannot use it."""
+    if not tables.result():
+        fail_supervisor()
+        os._exit(STARTUP_FAILURE)  # from this thread, sys.exit would end nothing else
+
+
+def fail_supervisor() -> None:
+    """Let `uvicorn --workers` fail with its worker; by itself it ends as if all were well.
+
+    Its exit code is 0: https://github.com/Kludex/uvicorn/pull/3001. So it is ended by a signal that
+    it does not handle. As process 1 of a container it would not notice: there, one worker is best.
+    """
+    worker = multiprocessing.current_process()
+    supervisor = multiprocessing.parent_process()
+    config = getattr(worker, "_kwargs", {}).get("config")
+    if supervisor and supervisor.pid and isinstance(config, Config) and not config.should_reload:
+        with suppress(OSError):  # another worker was faster
+            os.kill(supervisor.pid, signal.SIGABRT)
 
 
 def leave_out_next(log: logging.Logger) -> None:

