@@ -28,6 +28,7 @@ from core.settings import settings
 ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
 POOL_SIZE = 10  # connections, in each of the two pools of a process
+RECYCLE = 60  # seconds after which a connection to a replica is made anew
 READ_LIMIT = 2  # seconds that a statement on a connection for reading may take
 
 
@@ -152,7 +153,7 @@ def with_events(engine: Engine, **limits: Any) -> Engine:
 
 @cache
 def read_engine(engine: Engine) -> Engine:
-    """Return an engine that only reads from the database of `engine`.
+    """Return an engine that only reads from the database of `engine`, or from its replicas.
 
     With AUTOCOMMIT there is no BEGIN before a SELECT and no ROLLBACK after it: on PostgreSQL one
     round trip instead of three, unless there is a pooler. Each statement still sees the data as of
@@ -161,9 +162,13 @@ def read_engine(engine: Engine) -> Engine:
     """
     if in_memory(engine.url):
         return engine
-    options = engine_options(engine.url) | {"isolation_level": "AUTOCOMMIT"}
-    pooled = is_pooled(engine.url)
-    reading = create_engine(engine.url, **options, skip_autocommit_rollback=not pooled)
+    url, more = engine.url, {}
+    ours = engine.name == "postgresql" and url == make_url(settings.database_url)
+    if ours and settings.read_database_url:
+        # Sooner or later, reads return to a replica that has been away.
+        url, more = make_url(settings.read_database_url), {"pool_recycle": RECYCLE}
+    options = engine_options(url) | {"isolation_level": "AUTOCOMMIT"} | more
+    reading = create_engine(url, **options, skip_autocommit_rollback=not is_pooled(url))
     if engine.name == "sqlite":
         only_read_sqlite(reading)
     event.listen(reading, "handle_error", explain_write)

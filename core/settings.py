@@ -50,6 +50,11 @@ def check_url(text: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def check_read_url(text: str) -> str:
+    """Return `text` as `check_url` does; it may be empty."""
+    return text and check_url(text)
+
+
 def check_origins(text: str) -> str:
     """Return `text`, origins with commas between them; raises ValueError if one is none."""
     origins = [origin.strip() for origin in text.split(",") if origin.strip()]
@@ -65,6 +70,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="ignore")
 
     database_url: Annotated[str, AfterValidator(check_url)] = "sqlite:///./app.db"
+    read_database_url: Annotated[str, AfterValidator(check_read_url)] = ""
     debug: bool = False
     cors_origins: Annotated[str, AfterValidator(check_origins)] = ""
     secret_key: str = ""

@@ -81,6 +81,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # A test that brings its own database needs nothing of this one.
     if get_db not in app.dependency_overrides:
         log.info("Database: %s", name_of(engine))
+        if read_engine(engine).url != engine.url:
+            log.info("Reads: %s", name_of(read_engine(engine)))
         prepared.discard(engine)  # its file may have been deleted since another start
         tables = Future[bool]()
         # A thread that may be left alone, so that the server can be told to stop while it waits.

