@@ -15,6 +15,7 @@ import pytest
 from benchmarks.server import ROOT, free_port
 from core.settings import Settings
 
+NODE = ROOT / "tests" / "node"
 BARE_CLIENT = """
 from fastapi.testclient import TestClient
 from main import app
@@ -51,6 +52,22 @@ def needs(found: object, how: str) -> None:
     """Skip the test where something is not found, and say how to get it; fail where CI is set."""
     if not found:
         (pytest.fail if "CI" in os.environ else pytest.skip)(f"needs {how}")
+
+
+def node(program: str, *arguments: str | Path, folder: Path = NODE) -> str:
+    """Run what npm has installed; return what it prints, or fail."""
+    programs = NODE / "node_modules" / ".bin"
+    needs((programs / program).exists(), "Node and `npm install --prefix tests/node`")
+    done = subprocess.run(
+        [programs / program, *arguments],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"},  # has a Node new enough
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def copy_app(folder: Path) -> None:

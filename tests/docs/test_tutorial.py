@@ -32,7 +32,9 @@ def test_both_languages_have_the_same_code() -> None:
 def test_what_is_to_be_installed() -> None:
     """The packages are those of the app, in the versions that it needs."""
     (packages,) = re.findall(r"^pip install (.*)$", PAGE.read_text(), re.MULTILINE)
-    required = (ROOT / "requirements.txt").read_text().replace("[asyncio]", "").splitlines()
+    required = [
+        line for path in ROOT.glob("requirements*.txt") for line in path.read_text().splitlines()
+    ]
     for package in packages.replace("'", "").split():
         assert any(line == package or line.startswith(f"{package}>=") for line in required)
 

