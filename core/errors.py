@@ -22,6 +22,7 @@ from sqlalchemy.exc import (
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.telemetry import count_unavailable
 from schemas import Detail, Invalid
 
 MAX_BODY = 1024 * 1024  # bytes
@@ -189,6 +190,7 @@ async def database_error(request: Request, error: DBAPIError) -> Response:
 async def unavailable(request: Request, error: SQLAlchemyError) -> Response:
     """Answer 503 if the database is away or has had no time for us."""
     logging.getLogger(__name__).error("Database error: %s", getattr(error, "orig", error))
+    count_unavailable(error)
     detail = {"detail": "Database unavailable, try again later"}
     return JSONResponse(detail, 503, headers={"Retry-After": "1"})
 

@@ -8,6 +8,7 @@ are connections. The others wait in a queue, without a thread, and not for ever.
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
 from core.engines import POOL_SIZE, ended_engine, has_no_transactions, read_engine, unpooled_engine
+from core.telemetry import POOL, Usage, wait_time
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
 SEARCHES = 2  # how many have a session at once
@@ -84,20 +86,43 @@ def kind_of(connection: HTTPConnection) -> str:
 class Queue:
     """Lets no more than `limit` requests have a session at once, the first to come first."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, name: str, limit: int) -> None:
+        self.usage = Usage(name, limit)
         # A server has one event loop, but each TestClient has its own.
         self.places = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
 
-    async def turn(self) -> asyncio.Semaphore:
-        """Wait for a place and return what to release; raises `exc.TimeoutError` if none comes."""
-        places = self.places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.limit))
+    async def turn(self) -> Callable[[], None]:
+        """Wait for a place and return what gives it back; raises `exc.TimeoutError` if none comes.
+
+        No place has been taken then.
+        """
+        usage = self.usage
+        places = self.places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(usage.limit))
+        if places.locked():
+            await self.wait(places)
+        else:
+            await places.acquire()  # at once
+        usage.used += 1
+
+        def release() -> None:
+            usage.used -= 1
+            places.release()
+
+        return release
+
+    async def wait(self, places: asyncio.Semaphore) -> None:
+        """Wait until a place is free."""
+        start = time.monotonic()
+        self.usage.waiting += 1
         try:
             async with asyncio.timeout(MAX_WAIT):
                 await places.acquire()
         except TimeoutError:
+            self.usage.timeouts += 1
             raise exc.TimeoutError(f"no session was free within {MAX_WAIT} s") from None
-        return places
+        finally:
+            self.usage.waiting -= 1
+            wait_time.record(time.monotonic() - start, {POOL: self.usage.name})
 
 
 class Lane(NamedTuple):
@@ -111,9 +136,9 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
     """Return the lane of each kind of session."""
     # Another pool, like the StaticPool of many lessons, has a single connection.
     connections = engine.pool.size() if isinstance(engine.pool, QueuePool) else 1
-    write = get = Lane(Queue(connections), lambda engine: engine)
+    write = get = Lane(Queue("write", connections), lambda engine: engine)
     # One that stays for hours keeps nobody waiting, because its connection is not of the pool.
-    websocket = Lane(Queue(sys.maxsize), unpooled_engine)
+    websocket = Lane(Queue("websocket", sys.maxsize), unpooled_engine)
     if connections == 1:  # as in memory: everybody waits in a single line
         kinds = ("write", "get", "read_only", "search", "new_connection")
         one = dict.fromkeys(kinds, write)
@@ -122,14 +147,14 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
         # SQLite has one writer at a time. If ten requests try at once, some of them try in vain
         # again and again: the slowest 1 % take 255 to 355 ms instead of 50 to 54. So two may try.
         # Two and not one, so that one slow endpoint of your own does not hold up everybody.
-        write = Lane(Queue(2), write.engine_for)
-        get = Lane(Queue(connections - 2), get.engine_for)
+        write = Lane(Queue("write", 2), write.engine_for)
+        get = Lane(Queue("get", connections - 2), get.engine_for)
     return {
         "write": write,
         "get": get,
-        "read_only": Lane(Queue(POOL_SIZE - SEARCHES), read_engine),
-        "search": Lane(Queue(SEARCHES), read_engine),
-        "new_connection": Lane(Queue(1), unpooled_engine),
+        "read_only": Lane(Queue("read_only", POOL_SIZE - SEARCHES), read_engine),
+        "search": Lane(Queue("search", SEARCHES), read_engine),
+        "new_connection": Lane(Queue("new_connection", 1), unpooled_engine),
         "websocket": websocket,
     }
 
@@ -140,15 +165,15 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
 class Shared:
     """The session of one request, for all who ask for it there."""
 
-    def __init__(self, get_db: GetDb, place: asyncio.Semaphore) -> None:
-        self.place = place
+    def __init__(self, get_db: GetDb, release: Callable[[], None]) -> None:
+        self.release = release
         self.holders = 0
         self.failed: BaseException | None = None
         try:
             self.opened = contextmanager(get_db)()
             self.db = self.opened.__enter__()
         except BaseException:
-            place.release()
+            release()
             raise
 
     async def close(self) -> None:
@@ -166,7 +191,7 @@ class Shared:
                 self.opened.__exit__(*ending)
         finally:
             self.db.bind = ended_engine
-            self.place.release()
+            self.release()
 
 
 def in_turn(

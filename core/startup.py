@@ -67,6 +67,8 @@ def create_app(**options: Any) -> FastAPI:
         "exception_handlers": HANDLERS,
         "middleware": middleware,
         "responses": UNAVAILABLE,
+        # Nobody wants to read of the questions that probes ask each second.
+        "telemetry": {"exclude": lambda scope: scope["path"] in ("/livez", "/health")},
     }
     return FastAPIOffline(**common | options)
 

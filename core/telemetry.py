@@ -1,0 +1,85 @@
+"""What only this service can tell OpenTelemetry: who has a session, who waits, and why it failed.
+
+Where no SDK is installed or set up, nothing is recorded. Names, as far as there are any:
+https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakSet
+
+from opentelemetry.metrics import CallbackOptions, Observation, get_meter
+from sqlalchemy.exc import SQLAlchemyError
+
+
+class Usage:
+    """How a queue is used just now."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        self.used = 0
+        self.waiting = 0
+        self.timeouts = 0  # since the start
+        usages.add(self)
+
+
+usages = WeakSet[Usage]()
+
+
+def observe(count: Callable[[Usage], int | None], **more: str) -> list[Any]:
+    """Return what an instrument asks, each time when it is read, about every queue."""
+
+    def callback(options: CallbackOptions) -> Iterable[Observation]:
+        for usage in list(usages):
+            if (number := count(usage)) is not None:
+                yield Observation(number, {POOL: usage.name} | more)
+
+    return [callback]
+
+
+POOL = "db.client.connection.pool.name"
+meter = get_meter("users")
+meter.create_observable_up_down_counter(
+    "db.client.connection.count",
+    observe(lambda usage: usage.used, **{"db.client.connection.state": "used"}),
+    unit="{connection}",
+    description="Requests that have a session",
+)
+meter.create_observable_up_down_counter(
+    "db.client.connection.max",
+    observe(lambda usage: usage.limit if usage.limit < sys.maxsize else None),
+    unit="{connection}",
+    description="How many may have one at once",
+)
+meter.create_observable_up_down_counter(
+    "db.client.connection.pending_requests",
+    observe(lambda usage: usage.waiting),
+    unit="{request}",
+    description="Requests that wait for a session",
+)
+meter.create_observable_counter(
+    "db.client.connection.timeouts",
+    observe(lambda usage: usage.timeouts),
+    unit="{timeout}",
+    description="Requests that have waited in vain",
+)
+wait_time = meter.create_histogram(
+    "db.client.connection.wait_time",
+    unit="s",
+    description="How long those waited that had to",
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
+)
+unavailable = meter.create_counter(
+    "users.unavailable",
+    unit="{response}",
+    description="Answers 503, by what the database or the queue said",
+)
+
+
+def count_unavailable(error: SQLAlchemyError) -> None:
+    """Count an answer 503, with the kind of error that the database gave."""
+    original = getattr(error, "orig", None) or error
+    kind = getattr(original, "sqlite_errorname", None) or type(original).__name__
+    unavailable.add(1, {"error.type": kind})
