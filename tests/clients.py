@@ -68,8 +68,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
 class Writers:
     """Clients that create users, one after the other, until the `with` block ends."""
 
-    def __init__(self, server: Server, clients: int) -> None:
+    def __init__(self, server: Server, clients: int, patience: float = 10) -> None:
         self.server = server
+        self.patience = patience  # seconds that each of them waits for an answer
+        self.times: list[float] = []  # when something was acknowledged
         self.acknowledged: list[str] = []
         self.refused: list[httpx2.Response] = []
         self.numbers = count()
@@ -78,8 +80,7 @@ class Writers:
 
     def write(self) -> None:
         """Create users and note which of them were acknowledged."""
-        # Nobody waits for an answer for longer than 10 s.
-        with httpx2.Client(base_url=self.server.address, timeout=10) as client:
+        with httpx2.Client(base_url=self.server.address, timeout=self.patience) as client:
             while not self.ending.is_set():
                 email = f"n{next(self.numbers)}@example.com"
                 try:
@@ -88,6 +89,7 @@ class Writers:
                     return  # the app was killed
                 if answer.status_code == 200:
                     self.acknowledged.append(email)
+                    self.times.append(time.monotonic())
                 else:
                     self.refused.append(answer)
                     time.sleep(0.05)
