@@ -1,9 +1,11 @@
 """What a collector of OpenTelemetry receives, from a server that only the environment tells to."""
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from benchmarks.server import Call, Server
+from benchmarks.server import ROOT, Call, Server
 from tests.clients import assert_unavailable, locked_table, new_user, wait_until
+from tests.processes import copy_app
+
+PAGE = (ROOT / "docs" / "production.md").read_text()
 
 
 class Collector:
@@ -70,8 +75,9 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     collector = Collector()
     threading.Thread(target=collector.server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{collector.server.server_address[1]}"
-    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    (told,) = re.findall(r"```sh telemetry\n(.*?)```", PAGE, re.DOTALL)
+    for name, value in re.findall(r"export (\w+)=(.*)", told):
+        monkeypatch.setenv(name, value.replace("http://localhost:4318", address))
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     yield collector
@@ -115,3 +121,30 @@ def test_what_is_told_of_a_request(url: str, collector: Collector) -> None:
         assert collector.span("/users/7")["http.route"] == "/users/{user_id}"
     paths = {span.get("url.path") for span in collector.spans}
     assert not paths & {"/livez", "/health"}
+
+
+def test_what_was_searched_for_is_left_out(tmp_path: Path, collector: Collector) -> None:
+    """By the file of docs/production.md, or by sending no traces at all."""
+    (private,) = re.findall(r"```python private.py\n(.*?)```", PAGE, re.DOTALL)
+    copy_app(tmp_path)
+    (tmp_path / "private.py").write_text(private)
+    with Server(f"sqlite:///{tmp_path}/app.db", app="private:app", folder=tmp_path) as server:
+        server.client.get("/users?query=ada%40example.com")
+        assert collector.span("/users")["url.query"] == ""
+
+
+def test_metrics_without_traces(
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    with Server(f"sqlite:///{tmp_path}/app.db") as server:
+        server.client.get("/users?query=ada%40example.com")
+        wait_until(lambda: "db.client.connection.max write" in collector.peaks)
+    assert collector.spans == []
+
+
+def test_every_metric_is_documented() -> None:
+    names = set(re.findall(r'^    "([a-z_.]+)",$', (ROOT / "core/telemetry.py").read_text(), re.M))
+    (page,) = re.findall(r"\| metric \|.*?\n\n", PAGE, re.DOTALL)
+    page = page.replace("`.max`", "`db.client.connection.max`")
+    assert names == set(re.findall(r"`((?:db\.client|users)\.[a-z_.]+)`", page))
