@@ -39,6 +39,7 @@ class Member:
             "etcd1:2379,etcd2:2379,etcd3:2379": etcd,
             "listen: 0.0.0.0:5432": f"listen: 127.0.0.1:{self.port}",
             "db1:5432": f"127.0.0.1:{self.port}",
+            "mode: required": "mode: 'off'",  # the test itself does what a watchdog would
             "/var/lib/postgresql/15/users": str(self.data),
             "/usr/lib/postgresql/15/bin": str(programs),
             # What each machine has once, and this one three times.
@@ -182,7 +183,9 @@ def test_leaders_come_and_go(cluster: Cluster, capsys: pytest.CaptureFixture[str
             leader.signal(signal.SIGSTOP)
             wait_until(lambda: cluster.leader() not in (leader, None))
             report(capsys, writers, "a frozen leader", start)
-            leader.signal(signal.SIGCONT)
+            leader.signal(signal.SIGKILL)  # as the watchdog of a machine would
+            leader.patroni.wait()
+            leader.start()
             leader = cluster.wait()
             writers.wait_for(100)
     for answer in writers.refused:
