@@ -1,11 +1,13 @@
 """PostgreSQL: what a connection is told first, how long we wait for it, and poolers before it."""
 
 import re
-from typing import Any, TypeVar
+import time
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import URL, Connection, Dialect, Engine, event
 
 STATEMENT_LIMIT = 30  # seconds
@@ -34,43 +36,77 @@ Result = TypeVar("Result")
 # ---- A server that is there and does not answer: it is frozen, or its disk is
 
 
+def with_deadline(
+    connection: "TimedConnection | TimedAsyncConnection", gen: PQGen[Result]
+) -> PQGen[Result]:
+    """Give up if nothing arrives for as long as the connection has patience.
+
+    psycopg asks the generator what to wait for, and again each tenth of a second.
+    """
+    heard = time.monotonic()
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            now = time.monotonic()
+            patience = connection.patience
+            if ready:
+                heard = now
+            elif patience and now - heard > patience and has_to_answer(connection):
+                raise NoAnswerError(NO_ANSWER.format(patience))
+            wanted = gen.send(ready)
+    except StopIteration as result:
+        return cast(Result, result.value)
+
+
+def has_to_answer(connection: psycopg.BaseConnection[Any]) -> bool:
+    """Tell whether a server that is well would have answered by now, or ended the statement.
+
+    Not if we wait for a NOTIFY, or for many statements at once, as `executemany` sends them: all
+    their answers come together, after the last.
+    """
+    status, pipeline = connection.pgconn.transaction_status, connection.pgconn.pipeline_status
+    return status == TransactionStatus.ACTIVE and pipeline == PipelineStatus.OFF
+
+
+class NoAnswerError(psycopg.OperationalError):
+    """A server did not answer in time."""
+
+
 class TimedConnection(psycopg.Connection[Any]):
-    """A connection that is closed if an answer does not come within `patience` seconds.
+    """A connection that is closed if nothing is heard of the server for `patience` seconds.
 
     The server itself ends what takes too long, unless it is frozen. Then its machine still
     acknowledges what we send, and TCP sees nothing wrong.
     """
 
-    patience: float | None = 10.0  # until set_limits() has said how long a statement may take
+    patience: float | None = 5.0  # until set_limits() has said how long a statement may take
 
-    def wait(
-        self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None
-    ) -> Result:
+    def wait(self, gen: PQGen[Result], *args: Any, **options: Any) -> Result:
         """Wait as psycopg does, and no longer."""
         try:
-            return super().wait(gen, interval, self.patience if timeout is None else timeout)
-        except psycopg.OperationalError as error:
-            if self.info.transaction_status == TransactionStatus.ACTIVE:
-                self.close()
-                raise psycopg.OperationalError(NO_ANSWER.format(self.patience)) from error
+            return super().wait(with_deadline(self, gen), *args, **options)
+        except NoAnswerError:
+            # If the server lives, and waits for its standby, it need not do so for us any more.
+            with suppress(psycopg.Error):
+                self.cancel_safe(timeout=1)
+            self.close()
             raise
 
 
 class TimedAsyncConnection(psycopg.AsyncConnection[Any]):
     """The same for asyncio."""
 
-    patience: float | None = 10.0
+    patience: float | None = 5.0
 
-    async def wait(
-        self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None
-    ) -> Result:
+    async def wait(self, gen: PQGen[Result], *args: Any, **options: Any) -> Result:
         """Wait as psycopg does, and no longer."""
         try:
-            return await super().wait(gen, interval, self.patience if timeout is None else timeout)
-        except psycopg.OperationalError as error:
-            if self.info.transaction_status == TransactionStatus.ACTIVE:
-                await self.close()
-                raise psycopg.OperationalError(NO_ANSWER.format(self.patience)) from error
+            return await super().wait(with_deadline(self, gen), *args, **options)
+        except NoAnswerError:
+            with suppress(psycopg.Error):
+                await self.cancel_safe(timeout=1)
+            await self.close()
             raise
 
 
@@ -100,7 +136,22 @@ def is_pooled(url: URL) -> bool:
     return said == "true" or bool(said is None and (neon or supabase))
 
 
-# ---- Events
+# ---- Limits
+
+
+def said_in(url: URL) -> dict[str, str]:
+    """Return what `options` in a URL sets, like `-c statement_timeout=5s`."""
+    given = url.query.get("options", ())
+    text = given if isinstance(given, str) else " ".join(given)
+    found = re.findall(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|\S)*)", text)
+    return {name.lower().replace("-", "_"): value.replace("\\", "") for name, value in found}
+
+
+def in_seconds(limit: str) -> float | None:
+    """Return a limit of PostgreSQL, like `5s` or `100` (milliseconds), in seconds; None: none."""
+    units = {"us": 1e-6, "": 0.001, "ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+    found = re.fullmatch(r"'?(\d+)\s*(us|ms|s|min|h|d|)'?", limit)
+    return (int(found[1]) * units[found[2]] or None) if found else None
 
 
 def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool = False) -> None:
@@ -111,53 +162,57 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
     `options`.
     """
     url = engine.url
-    own = str(url.query.get("options", ""))
+    pooled = is_pooled(url)
+    said = said_in(url)
     limits = {"statement_timeout": f"{statement}s", "lock_timeout": f"{LOCK_LIMIT}s"}
-    settings = {name: limit for name, limit in limits.items() if name not in own}
+    limit = in_seconds((limits | said)["statement_timeout"])
+    patience = limit + GRACE if limit else None
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Dialect, record: object, _: object, arguments: dict[str, Any]) -> Any:
         arguments.pop("pgbouncer", None)
-        for name, limit in CONNECTION_LIMITS.items():
-            arguments.setdefault(name, limit)
+        for name, seconds in CONNECTION_LIMITS.items():
+            arguments.setdefault(name, seconds)
         if "," in arguments.get("host", "") and "connect_timeout" not in url.query:
             arguments["connect_timeout"] = 2  # for each of them, until one answers
-        if is_pooled(url):
+        if isinstance(arguments.get("options"), tuple):
+            arguments["options"] = " ".join(arguments["options"])
+        if pooled:
+            arguments.pop("options", None)  # set_local_limits() says the same
             arguments["prepare_threshold"] = None  # what is prepared stays with a connection
         if dialect.is_async:
             arguments["async_creator_fn"] = TimedAsyncConnection.connect
             return None  # SQLAlchemy goes on with these arguments
         return TimedConnection.connect(**arguments)
 
-    if is_pooled(url):
-        # Whatever is set lasts as long as the transaction, and goes with BEGIN in one message.
-        begin = "BEGIN READ ONLY" if reads else "BEGIN"
-        local = "".join(f"; SET LOCAL {name} = '{limit}'" for name, limit in settings.items())
+    @event.listens_for(engine, "connect")
+    def set_limits(connection: Any, record: Any) -> None:
+        settings = {name: value for name, value in limits.items() if name not in said}
+        if reads:
+            # Read-only from the start, PostgreSQL would be hidden from
+            # target_session_attrs=read-write. And it plans a prepared statement once for all
+            # values: a plan that is right for a text that everybody has may take seconds for one
+            # that nobody has.
+            settings |= {"default_transaction_read_only": "on"}
+            settings |= {"plan_cache_mode": "force_custom_plan"}
+        if not pooled:
+            autocommit, connection.autocommit = connection.autocommit, True
+            told = "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
+            connection.cursor().execute(told)
+            connection.autocommit = autocommit
+        record.driver_connection.patience = patience
 
-        @event.listens_for(engine, "connect")
-        def be_patient(connection: Any, record: Any) -> None:
-            record.driver_connection.patience = statement + GRACE
+    if pooled:
 
         @event.listens_for(engine, "begin")
         def set_local_limits(connection: Connection) -> None:
-            connection.exec_driver_sql(begin + local)
-
-        return
-    if reads:
-        # Read-only from the start, PostgreSQL would be hidden from target_session_attrs=read-write.
-        # And it plans a prepared statement once for all values: a plan that is right for a text
-        # that everybody has may take seconds for one that nobody has.
-        settings |= {"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan"}
-
-    @event.listens_for(engine, "connect")
-    def set_limits(connection: Any, record: Any) -> None:
-        autocommit, connection.autocommit = connection.autocommit, True
-        cursor = connection.cursor()
-        cursor.execute("; ".join(f"SET {name} = '{value}'" for name, value in settings.items()))
-        patience: float | None = statement + GRACE
-        if "statement_timeout" not in settings:
-            cursor.execute("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")
-            (milliseconds,) = cursor.fetchone()
-            patience = milliseconds / 1000 + GRACE if milliseconds else None
-        record.driver_connection.patience = patience
-        connection.autocommit = autocommit
+            own = connection.get_execution_options()
+            if own.get("isolation_level") == "AUTOCOMMIT":
+                return  # somebody wants no transaction, for VACUUM
+            # Whatever is set lasts as long as the transaction, and goes with BEGIN in one message.
+            mode = " READ ONLY" if reads or own.get("postgresql_readonly") else ""
+            local = (f"SET LOCAL {name} = '{value}'" for name, value in (limits | said).items())
+            connection.exec_driver_sql(
+                "; ".join([f"BEGIN{mode}", *local]),
+                execution_options={"stream_results": False, "yield_per": None},
+            )

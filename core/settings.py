@@ -22,18 +22,29 @@ DRIVERS = {
 }
 
 
+def several_hosts(text: str) -> str:
+    """Return a URL like `postgresql://user@host1:5432,host2:5432/name` as SQLAlchemy reads it.
+
+    That is how PostgreSQL writes several hosts, and a folder with a socket as `%2Ftmp`:
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING
+    """
+    parts = re.fullmatch(r"([\w+]+://(?:[^/]*@)?)([^/?]*)(/[^?]*)?(?:\?(.*))?", text)
+    if not parts or not ("," in parts[2] or parts[2].startswith("%2F")):
+        return text
+    start, hosts, name, query = parts.groups("")
+    pairs = [re.fullmatch(r"\[?(.*?)\]?(?::(\d*))?", host) for host in hosts.split(",")]
+    names, ports = (",".join(pair[n] or "" for pair in pairs if pair) for n in (1, 2))
+    query = "&".join([f"host={names}", *[f"port={ports}"] * bool(ports.strip(",")), query])
+    return f"{start}{name or '/'}?{query.strip('&')}"
+
+
 def check_url(text: str) -> str:
     """Return `text` with the driver that we use for its database.
 
     Raises ValueError if it cannot be used, without quoting it: it may hold a password.
     """
-    # As PostgreSQL writes several hosts: https://www.postgresql.org/docs/current/libpq-connect.html
-    if hosts := re.fullmatch(r"(\w+://(?:[^@/]*@)?)([^@/?]*,[^@/?]*)(/[^?]*)?\??(.*)", text):
-        start, several, name, query = hosts.groups("")
-        text = f"{start}{name or '/'}?{'&'.join(f'host={host}' for host in several.split(','))}"
-        text += f"&{query}" if query else ""
     try:
-        url = make_url(text)
+        url = make_url(several_hosts(text))
     except (ArgumentError, ValueError):
         raise ValueError("not a URL like postgresql://user:password@host:5432/name") from None
     if "@" in (url.host or ""):
@@ -51,8 +62,11 @@ def check_url(text: str) -> str:
 
 
 def check_read_url(text: str) -> str:
-    """Return `text` as `check_url` does; it may be empty."""
-    return text and check_url(text)
+    """Return `text` as `check_url` does, if it is not empty; SQLite has no replicas."""
+    url = text and check_url(text)
+    if url.startswith("sqlite"):
+        raise ValueError("only postgresql:// is supported")
+    return url
 
 
 def check_origins(text: str) -> str:

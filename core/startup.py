@@ -8,11 +8,11 @@ import os
 import re
 import signal
 import sqlite3
-import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
-from threading import Thread
+from functools import partial
+from threading import Event, Thread
 from typing import Any
 
 import psycopg
@@ -22,6 +22,7 @@ from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.exc import SQLAlchemyError, TimeoutError
+from uvicorn._subprocess import subprocess_started
 from uvicorn.config import STARTUP_FAILURE, Config
 
 from core.engines import explain, in_memory, name_of, read_engine
@@ -41,7 +42,8 @@ RETRY = 1  # seconds between two looks at whether it is there
 REFUSED = re.compile(
     "authentication failed|no password supplied|does not exist|[Nn]o such (user|database)"
     "|no pg_hba.conf entry|not permitted to log in|[Tt]enant or user not found"
-    "|does not support SSL|certificate"
+    "|does not support SSL|certificate|channel binding|unrecognized|unsupported|not allowed"
+    "|invalid (port|sslmode|target_session_attrs|value|command-line)"
 )
 
 log = logging.getLogger("uvicorn.error")
@@ -80,6 +82,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     While the database is away, the server starts all the same, answers 503, and goes on trying.
     Raises RuntimeError, and the server does not start, if to try again would not help.
     """
+    ended = Event()
     # A test that brings its own database needs nothing of this one.
     if get_db not in app.dependency_overrides:
         log.info("Database: %s", name_of(engine))
@@ -88,18 +91,20 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         prepared.discard(engine)  # its file may have been deleted since another start
         tables = Future[bool]()
         # A thread that may be left alone, so that the server can be told to stop while it waits.
-        Thread(target=prepare_tables, args=[tables], daemon=True).start()
+        Thread(target=prepare_tables, args=[tables, ended], daemon=True).start()
         await asyncio.wait([asyncio.wrap_future(tables)], timeout=PATIENCE)
         if tables.done() and not tables.result():
-            fail_supervisor()
+            end_supervisor()
             leave_out_next(log)  # else the server prints a traceback of this RuntimeError
             raise RuntimeError("the database cannot be used") from None
-        tables.add_done_callback(stop_if_it_failed)
+        tables.add_done_callback(partial(stop_if_it_failed, ended))
+        Thread(target=end_with_supervisor, daemon=True).start()
     current_default_thread_limiter().total_tokens = THREADS
     # The garbage collector need not look through what is loaded by now, for it stays: a fifth
     # faster, and the slowest 1 % of the requests take half the time.
     gc.freeze()
     yield
+    ended.set()
     # The last connection to an SQLite file that closes moves what is in app.db-wal to app.db. A
     # database in memory would be gone.
     if not in_memory(engine.url):
@@ -107,22 +112,33 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.dispose()
 
 
-def prepare_tables(done: Future[bool]) -> None:
+def prepare_tables(done: Future[bool], ended: Event) -> None:
     """Create the tables as soon as the database is there; `done` gets False if it is no use."""
     said = ""
     while True:
         try:
             create_tables(engine)
+            if (reading := read_engine(engine)).url != engine.url:
+                reading.connect().close()
         except SQLAlchemyError as error:
             reason = explain(error, engine)
             if not may_pass(error):
                 log.error(reason)
                 done.set_result(False)
                 return
+            if engine in prepared:  # a replica is away: all but the reads can be answered
+                log.error("Reads: %s", reason)
+                done.set_result(True)
+                return
             if reason != said:
                 log.error("%s (trying again)", reason)
             said = reason
-            time.sleep(RETRY)
+            if ended.wait(RETRY):
+                return
+        except Exception:  # a mistake in the code, like that of a migration
+            log.exception("The tables cannot be created")
+            done.set_result(False)
+            return
         else:
             if said:
                 log.info("The database is there")
@@ -134,30 +150,48 @@ def may_pass(error: SQLAlchemyError) -> bool:
     """Tell whether an error may be gone a second later: the database is away, starting or busy."""
     original = getattr(error, "orig", None)
     if isinstance(original, sqlite3.OperationalError):
-        return original.sqlite_errorcode == sqlite3.SQLITE_BUSY
+        return original.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
     waits = isinstance(original, psycopg.OperationalError) and not REFUSED.search(str(original))
     return waits or isinstance(error, TimeoutError)
 
 
-def stop_if_it_failed(tables: Future[bool]) -> None:
+# ---- uvicorn --workers
+
+
+def stop_if_it_failed(ended: Event, tables: Future[bool]) -> None:
     """End a server that has started without its database, and now knows that it cannot use it."""
-    if not tables.result():
-        fail_supervisor()
-        os._exit(STARTUP_FAILURE)  # from this thread, sys.exit would end nothing else
+    if not (tables.result() or ended.is_set()):
+        end_supervisor()
+        os._exit(STARTUP_FAILURE)  # from another thread, sys.exit would end nothing else
 
 
-def fail_supervisor() -> None:
-    """Let `uvicorn --workers` fail with its worker; by itself it ends as if all were well.
-
-    Its exit code is 0: https://github.com/Kludex/uvicorn/pull/3001. So it is ended by a signal that
-    it does not handle. As process 1 of a container it would not notice: there, one worker is best.
-    """
+def supervisor() -> int | None:
+    """Return the process that runs this one as a worker of `uvicorn --workers`."""
     worker = multiprocessing.current_process()
-    supervisor = multiprocessing.parent_process()
-    config = getattr(worker, "_kwargs", {}).get("config")
-    if supervisor and supervisor.pid and isinstance(config, Config) and not config.should_reload:
+    parent = multiprocessing.parent_process()
+    if parent is None or vars(worker).get("_target") is not subprocess_started:
+        return None
+    config: Config = vars(worker)["_kwargs"]["config"]
+    return None if config.should_reload else parent.pid
+
+
+def end_supervisor() -> None:
+    """Let `uvicorn --workers` fail with a worker that cannot start; by itself it ends with 0.
+
+    https://github.com/Kludex/uvicorn/pull/3001. It is ended by a signal that it does not handle,
+    and its other workers see that. As process 1 of a container it would not notice.
+    """
+    if pid := supervisor():
         with suppress(OSError):  # another worker was faster
-            os.kill(supervisor.pid, signal.SIGABRT)
+            os.kill(pid, signal.SIGABRT)
+
+
+def end_with_supervisor() -> None:
+    """Stop when the supervisor is gone: a worker left alone would keep its port for ever."""
+    parent = multiprocessing.parent_process()
+    if parent and supervisor():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def leave_out_next(log: logging.Logger) -> None:

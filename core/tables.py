@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import time
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -19,9 +20,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
-from core.postgresql import set_patience
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, TimeoutError
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +36,13 @@ def lock_schema(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
-    # Somebody's migration may take longer than a request may wait.
-    names = ("lock_timeout", "statement_timeout")
-    before = connection.execute(select(*(func.current_setting(name) for name in names))).one()
-    patience = set_patience(connection, None)
-    set_local(connection, lock_timeout="10min", statement_timeout="0")
-    connection.execute(select(func.pg_advisory_xact_lock(1)))
-    set_local(connection, **dict(zip(names, before)))
-    set_patience(connection, patience)
-
-
-def set_local(connection: Connection, **settings: str) -> None:
-    """Set something of PostgreSQL until the end of the transaction."""
-    connection.execute(select(*(func.set_config(*each, True) for each in settings.items())))
+    # Somebody's migration may take longer than a request may wait for a lock. To ask again and
+    # again notices, too, if the server freezes meanwhile.
+    deadline = time.monotonic() + 600
+    while not connection.scalar(select(func.pg_try_advisory_xact_lock(1))):
+        if time.monotonic() > deadline:
+            raise TimeoutError("somebody else has been changing the tables for ten minutes")
+        time.sleep(0.1)
 
 
 def create(connection: Connection, metadata: MetaData, models: ModuleType) -> None:

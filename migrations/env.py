@@ -89,7 +89,7 @@ try:
         if engine.name == "postgresql":
             # The limit of a request is too short for an index on millions of rows. That of waiting
             # for a lock stays: everybody else would have to wait behind us.
-            tables.set_local(connection, statement_timeout="0")
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             set_patience(connection, None)
         before = last_ids(connection)
         broken = broken_references(connection)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from core.engines import engine_options, new_engine, with_events
 from core.postgresql import is_pooled, set_patience
+from tests.clients import wait_until
 
 NEON = "ep-cool-darkness-123456{}.us-east-2.aws.neon.tech"
 
@@ -65,16 +66,51 @@ def test_a_server_that_does_not_answer_to_asyncio(new_postgresql: str) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("limit", "patience"), [("90s", 93), ("0", None)])
-def test_who_allows_a_statement_longer_waits_longer(
-    new_postgresql: str, limit: str, patience: float | None
+@pytest.mark.parametrize(
+    ("options", "limits", "patience"),
+    [
+        ("", ("30s", "5s"), 33),
+        ("-cstatement_timeout=90s", ("90s", "5s"), 93),
+        ("-c STATEMENT_TIMEOUT=2min --lock-timeout=100", ("2min", "100ms"), 123),
+        ("-cstatement_timeout=0", ("0", "5s"), None),
+        ("-cdeadlock_timeout=2s", ("30s", "5s"), 33),
+    ],
+)
+def test_limits_in_options_of_the_url(
+    new_postgresql: str, options: str, limits: tuple[str, str], patience: float | None
 ) -> None:
-    """Also if the limit is that of the URL."""
+    """They stand, and whoever allows a statement longer waits longer for it."""
     url = make_url(new_postgresql)
-    options = f"{url.query['options']} -cstatement_timeout={limit}"
-    engine = new_engine(url.update_query_dict({"options": options}))
+    both = [str(url.query["options"]), *([options] if options else [])]
+    engine = new_engine(url.update_query_dict({"options": both}))
     with engine.connect() as connection:
+        for name, limit in zip(("statement_timeout", "lock_timeout"), limits):
+            assert connection.execute(text(f"SHOW {name}")).scalar_one() == limit
         assert set_patience(connection, 1) == patience
+    engine.dispose()
+
+
+def test_many_answers_take_their_time(new_postgresql: str) -> None:
+    """An executemany is one wait for psycopg, whatever its statements take."""
+    engine = new_engine(new_postgresql)
+    with engine.connect() as connection:
+        set_patience(connection, 0.3)
+        connection.execute(text("CREATE TEMPORARY TABLE slow (n text)"))
+        insert = text("INSERT INTO slow SELECT pg_sleep(0.1) WHERE :n > 0")
+        connection.execute(insert, [{"n": 1}] * 10)
+    engine.dispose()
+
+
+def test_a_commit_that_waits_for_a_standby_is_given_up(new_postgresql: str) -> None:
+    """Its connection to the server, too: otherwise they would be used up, one by one."""
+    engine = new_engine(new_postgresql)
+    with engine.connect() as connection, engine.connect() as other:
+        set_patience(connection, 0.3)
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        with pytest.raises(OperationalError, match="no answer"):
+            connection.execute(text("SELECT pg_sleep(20)"))
+        there = text("SELECT pid FROM pg_stat_activity WHERE pid = :pid")
+        wait_until(lambda: other.execute(there, {"pid": pid}).first() is None)
     engine.dispose()
 
 

@@ -36,6 +36,8 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ({"DATABASE_URL": "sqlite://u@/x.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://:80/x.db"}, "three slashes"),
         ({"READ_DATABASE_URL": "postgresql://u:secret@h:x/y"}, "READ_DATABASE_URL: not a URL"),
+        ({"READ_DATABASE_URL": "sqlite:///x.db"}, "READ_DATABASE_URL: only postgresql://"),
+        ({"DATABASE_URL": "postgresql://us,er:secret,secret@h:x/y"}, "DATABASE_URL: not a URL"),
         ({"DEBUG": "maybe"}, "DEBUG: "),
         ({"CORS_ORIGINS": "http://localhost:5173, nonsense"}, "CORS_ORIGINS: nonsense "),
         ({"CORS_ORIGINS": "http://localhost:5173/"}, "CORS_ORIGINS: http://localhost:5173/ "),
@@ -74,16 +76,24 @@ def test_all_spellings_of_sqlite(scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "written",
+    ("written", "host", "port"),
     [
-        "postgresql://u:p@db1:5432,db2:5433/app?target_session_attrs=read-write",
-        "postgresql://u:p@/app?host=db1:5432&host=db2:5433&target_session_attrs=read-write",
+        ("postgresql://u:p@db1:5432,db2:5433/app", "db1,db2", "5432,5433"),
+        ("postgresql+psycopg2://u:p@db1,db2:5433/app", "db1,db2", ",5433"),
+        ("postgresql://u:p@/app?host=db1:5432&host=db2:5433", "db1,db2", "5432,5433"),
+        ("postgresql://u:p@[::1]:5432,[::1]:5433/app", "::1,::1", "5432,5433"),
+        ("postgresql://u:p@[::1]:5432/app", "::1", 5432),
+        ("postgresql://u:p@%2Ftmp/app", "/tmp", None),
+        ("postgresql://u:p@db1:5432/app", "db1", 5432),
     ],
 )
-def test_several_hosts(written: str) -> None:
-    """As PostgreSQL's documentation writes them, and as SQLAlchemy's does."""
-    url = make_url(settings.check_url(written))
+@pytest.mark.parametrize("password", ["p", "12,34", "p%40,x,"])
+def test_hosts(written: str, host: str, port: int | str | None, password: str) -> None:
+    """As PostgreSQL's documentation writes several, and as SQLAlchemy's does."""
+    written = written.replace("u:p@", f"u:{password}@")
+    url = make_url(settings.check_url(f"{written}{'&' if '?' in written else '?'}sslmode=prefer"))
     _, arguments = url.get_dialect()().create_connect_args(url)
-    assert (arguments["host"], arguments["port"]) == ("db1,db2", "5432,5433")
-    assert (arguments["user"], arguments["password"], arguments["dbname"]) == ("u", "p", "app")
-    assert arguments["target_session_attrs"] == "read-write"
+    assert (arguments["host"], arguments.get("port")) == (host, port)
+    assert (arguments["user"], arguments["dbname"]) == ("u", "app")
+    assert arguments["password"] == password.replace("%40", "@")
+    assert arguments["sslmode"] == "prefer"

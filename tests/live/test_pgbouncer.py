@@ -16,6 +16,7 @@ from sqlalchemy.exc import InvalidRequestError, OperationalError
 
 from benchmarks.server import ROOT, Call, Server, free_port
 from core.engines import READ_ONLY, new_engine, read_engine
+from core.postgresql import set_patience
 from core.settings import check_url
 from database import init_db
 from tests.clients import assert_unavailable, command, locked_table, new_user, wait_until
@@ -132,6 +133,37 @@ def test_limits_behind_a_pooler(pooled: str) -> None:
         connection.execute(text("INSERT INTO \"user\" (name, email) VALUES ('N', 'n@e.com')"))
     for bind in (engine, reading):
         bind.dispose()
+
+
+def test_scripts_behind_a_pooler(pooled: str) -> None:
+    """What one does with an engine works as on a direct connection."""
+    engine = new_engine(f"{check_url(pooled)}{'&' if '?' in pooled else '?'}application_name=x")
+    init_db(engine)
+    insert = "INSERT INTO \"user\" (name, email, is_active) VALUES ('N', 'n@e.com', true)"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(insert)
+        connection.exec_driver_sql('VACUUM "user"')
+    with engine.connect().execution_options(yield_per=2) as connection:
+        assert connection.exec_driver_sql('SELECT email FROM "user"').all() == [("n@e.com",)]
+    for option in ({"postgresql_readonly": True}, {"isolation_level": "SERIALIZABLE"}):
+        with engine.connect().execution_options(**option) as connection:
+            names = ("transaction_read_only", "lock_timeout")
+            asked = "SELECT {}".format(", ".join(f"current_setting('{name}')" for name in names))
+            read_only = "on" if "postgresql_readonly" in option else "off"
+            assert connection.exec_driver_sql(asked).one() == (read_only, "5s")
+    engine.dispose()
+
+
+def test_options_of_the_url_behind_a_pooler(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """PgBouncer refuses them; in transaction mode, they are said in each transaction."""
+    with pgbouncer(postgres_server, "transaction", 6, tmp_path) as url:
+        engine = new_engine(check_url(f"{url}&options=-cstatement_timeout%3D10min"))
+        with engine.connect() as connection:
+            assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "10min"
+            assert set_patience(connection, 1) == 603
+        engine.dispose()
 
 
 def test_a_locked_table_behind_a_pooler(pooled: str, postgres_server: PostgresServer) -> None:

