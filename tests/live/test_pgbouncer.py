@@ -54,9 +54,11 @@ def pgbouncer(server: PostgresServer, mode: str, size: int, folder: Path) -> Ite
     user = ["-u", server.system_user] if server.system_user else []
     with subprocess.Popen([program, "-q", *user, str(path)]) as process:
         url = f"postgresql://app:secret@127.0.0.1:{port}/app"
-        wait_until(lambda: answers(url))
-        yield f"{url}?pgbouncer=true" if mode == "transaction" else url
-        process.terminate()
+        try:
+            wait_until(lambda: answers(url))
+            yield f"{url}?pgbouncer=true" if mode == "transaction" else url
+        finally:
+            process.terminate()
 
 
 def answers(url: str) -> bool:
