@@ -116,19 +116,18 @@ def prepare_tables(done: Future[bool], ended: Event) -> None:
     """Create the tables as soon as the database is there; `done` gets False if it is no use."""
     said = ""
     while True:
+        bind = engine
         try:
             create_tables(engine)
-            if (reading := read_engine(engine)).url != engine.url:
-                reading.connect().close()
+            bind = read_engine(engine)
+            if bind.url != engine.url:
+                bind.connect().close()
         except SQLAlchemyError as error:
-            reason = explain(error, engine)
-            if not may_pass(error):
+            reason = explain(error, bind)
+            replica_away = bind is not engine and may_pass(error)
+            if replica_away or not may_pass(error):
                 log.error(reason)
-                done.set_result(False)
-                return
-            if engine in prepared:  # a replica is away: all but the reads can be answered
-                log.error("Reads: %s", reason)
-                done.set_result(True)
+                done.set_result(replica_away)  # all but what reads from it can be answered
                 return
             if reason != said:
                 log.error("%s (trying again)", reason)

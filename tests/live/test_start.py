@@ -148,7 +148,9 @@ def test_replicas_at_the_start(
     wrong = "postgresql://u@127.0.0.1:1/x" if away else url.replace("/postgres?", "/nothing?")
     monkeypatch.setenv("READ_DATABASE_URL", wrong)
     if not away:
-        assert start(url, 1)[0] == 3
+        code, log = start(url, 1)
+        assert code == 3
+        assert 'database "nothing" does not exist' in log
         return
     with Server(url) as server:
         assert server.client.post("/users", json=ADA).status_code == 201
