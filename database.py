@@ -52,9 +52,10 @@ def create_tables(bind: Engine) -> None:
     if not preparing.acquire(timeout=2):  # a migration may be running: no request waits for that
         raise TimeoutError("the tables are not there yet")
     try:
-        with bind.begin() as connection:
-            tables.create(connection, Base.metadata, models)
-        prepared.add(bind)
+        if bind not in prepared:  # nobody has done so meanwhile
+            with bind.begin() as connection:
+                tables.create(connection, Base.metadata, models)
+            prepared.add(bind)
     finally:
         preparing.release()
 

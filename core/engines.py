@@ -84,10 +84,8 @@ def notice_outdated_connection(context: ExceptionContext) -> None:
     write. Or a migration has changed a table, and a statement was prepared for the old one.
     """
     error = context.original_exception
-    stale_plan = isinstance(error, psycopg.errors.FeatureNotSupported) and "cached plan" in str(
-        error
-    )
-    if cannot_write(error) or stale_plan:
+    unsupported = isinstance(error, psycopg.errors.FeatureNotSupported)
+    if cannot_write(error) or (unsupported and "cached plan" in str(error)):
         context.is_disconnect = True
 
 

@@ -189,8 +189,9 @@ async def database_error(request: Request, error: DBAPIError) -> Response:
 
 async def unavailable(request: Request, error: SQLAlchemyError) -> Response:
     """Answer 503 if the database is away or has had no time for us."""
-    logging.getLogger(__name__).error("Database error: %s", getattr(error, "orig", error))
-    count_unavailable(error)
+    original = getattr(error, "orig", error)
+    logging.getLogger(__name__).error("Database error: %s", original)
+    count_unavailable(original)
     detail = {"detail": "Database unavailable, try again later"}
     return JSONResponse(detail, 503, headers={"Retry-After": "1"})
 

@@ -171,10 +171,10 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Dialect, record: object, _: object, arguments: dict[str, Any]) -> Any:
         arguments.pop("pgbouncer", None)
+        if "," in arguments.get("host", ""):
+            arguments.setdefault("connect_timeout", 2)  # for each of them, until one answers
         for name, seconds in CONNECTION_LIMITS.items():
             arguments.setdefault(name, seconds)
-        if "," in arguments.get("host", "") and "connect_timeout" not in url.query:
-            arguments["connect_timeout"] = 2  # for each of them, until one answers
         if isinstance(arguments.get("options"), tuple):
             arguments["options"] = " ".join(arguments["options"])
         if pooled:
@@ -185,19 +185,18 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
             return None  # SQLAlchemy goes on with these arguments
         return TimedConnection.connect(**arguments)
 
+    settings = {name: value for name, value in limits.items() if name not in said}
+    if reads:
+        # Read-only from the start, PostgreSQL would be hidden from target_session_attrs=read-write.
+        # And it plans a prepared statement once for all values: a plan that is right for a text
+        # that everybody has may take seconds for one that nobody has.
+        settings |= {"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan"}
+    told = "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
+
     @event.listens_for(engine, "connect")
     def set_limits(connection: Any, record: Any) -> None:
-        settings = {name: value for name, value in limits.items() if name not in said}
-        if reads:
-            # Read-only from the start, PostgreSQL would be hidden from
-            # target_session_attrs=read-write. And it plans a prepared statement once for all
-            # values: a plan that is right for a text that everybody has may take seconds for one
-            # that nobody has.
-            settings |= {"default_transaction_read_only": "on"}
-            settings |= {"plan_cache_mode": "force_custom_plan"}
         if not pooled:
             autocommit, connection.autocommit = connection.autocommit, True
-            told = "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
             connection.cursor().execute(told)
             connection.autocommit = autocommit
         record.driver_connection.patience = patience

@@ -34,8 +34,12 @@ def several_hosts(text: str) -> str:
     start, hosts, name, query = parts.groups("")
     pairs = [re.fullmatch(r"\[?(.*?)\]?(?::(\d*))?", host) for host in hosts.split(",")]
     names, ports = (",".join(pair[n] or "" for pair in pairs if pair) for n in (1, 2))
-    query = "&".join([f"host={names}", *[f"port={ports}"] * bool(ports.strip(",")), query])
-    return f"{start}{name or '/'}?{query.strip('&')}"
+    words = [f"host={names}"]
+    if ports.strip(","):
+        words.append(f"port={ports}")
+    if query:
+        words.append(query)
+    return f"{start}{name or '/'}?{'&'.join(words)}"
 
 
 def check_url(text: str) -> str:

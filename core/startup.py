@@ -96,7 +96,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if tables.done() and not tables.result():
             end_supervisor()
             leave_out_next(log)  # else the server prints a traceback of this RuntimeError
-            raise RuntimeError("the database cannot be used") from None
+            raise RuntimeError("the database cannot be used")
         tables.add_done_callback(partial(stop_if_it_failed, ended))
         Thread(target=end_with_supervisor, daemon=True).start()
     current_default_thread_limiter().total_tokens = THREADS
@@ -124,10 +124,10 @@ def prepare_tables(done: Future[bool], ended: Event) -> None:
                 bind.connect().close()
         except SQLAlchemyError as error:
             reason = explain(error, bind)
-            replica_away = bind is not engine and may_pass(error)
-            if replica_away or not may_pass(error):
+            again = may_pass(error)
+            if bind is not engine or not again:
                 log.error(reason)
-                done.set_result(replica_away)  # all but what reads from it can be answered
+                done.set_result(again)  # without a replica, all but the reads can be answered
                 return
             if reason != said:
                 log.error("%s (trying again)", reason)

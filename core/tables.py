@@ -24,6 +24,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, TimeoutError
 
 log = logging.getLogger(__name__)
 
+MAX_MIGRATION = 600  # seconds that others wait for one
+
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
@@ -38,10 +40,10 @@ def lock_schema(connection: Connection) -> None:
         return
     # Somebody's migration may take longer than a request may wait for a lock. To ask again and
     # again notices, too, if the server freezes meanwhile.
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + MAX_MIGRATION
     while not connection.scalar(select(func.pg_try_advisory_xact_lock(1))):
         if time.monotonic() > deadline:
-            raise TimeoutError("somebody else has been changing the tables for ten minutes")
+            raise TimeoutError("somebody else is changing the tables, and takes too long")
         time.sleep(0.1)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from weakref import WeakSet
 
 from opentelemetry.metrics import CallbackOptions, Observation, get_meter
-from sqlalchemy.exc import SQLAlchemyError
 
 
 class Usage:
@@ -78,8 +77,7 @@ unavailable = meter.create_counter(
 )
 
 
-def count_unavailable(error: SQLAlchemyError) -> None:
-    """Count an answer 503, with the kind of error that the database gave."""
-    original = getattr(error, "orig", None) or error
-    kind = getattr(original, "sqlite_errorname", None) or type(original).__name__
+def count_unavailable(error: BaseException) -> None:
+    """Count an answer 503, with the kind of error that the database or the queue gave."""
+    kind = getattr(error, "sqlite_errorname", type(error).__name__)
     unavailable.add(1, {"error.type": kind})

@@ -9,7 +9,7 @@ from typing import Any
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, Inspector, Table, event, inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, TimeoutError
 
 import models  # noqa: F401, its tables enter themselves in Base.metadata
 from core import tables
@@ -111,6 +111,8 @@ try:
         for row in broken_references(connection) - broken:
             raise CommandError(f"{row[0]} would refer to a row of {row[2]} that is not there")
         connection.commit()
+except TimeoutError as error:
+    sys.exit(explain(error, engine))
 except DBAPIError as error:
     if not started:
         sys.exit(explain(error, engine))

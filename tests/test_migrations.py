@@ -300,6 +300,19 @@ def test_a_start_waits_for_a_migration(
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_migration_that_waits_in_vain_for_another_says_so(
+    project: Project, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.tables, "MAX_MIGRATION", 0.2)
+    other = impatient(url)
+    with other.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+        with pytest.raises(SystemExit, match="somebody else is changing the tables"):
+            project.alembic("upgrade", "head")
+    other.dispose()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_migration_may_take_its_time(
     project: Project, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from tests.processes import debian_postgresql
 from tests.users import ADA
 
 PAGE = (ROOT / "docs" / "production.md").read_text()
-# The tests of telemetry and of containers run the others.
+# The tests of telemetry run two of them, and that of containers looks at compose.yaml.
 TESTED = {"sh serve", "sh ", "yaml probes", "sql standby", "sql index", "console backup"}
 TESTED |= {"console sqlite", "sh telemetry", "python private.py", "sh compose"}
 

@@ -1,9 +1,6 @@
 """A server starts while its database is away, busy, or not the one that it needs."""
 
 import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from tests.clients import assert_unavailable, command, wait_until
 from tests.processes import copy_app, run_python
 from tests.users import ADA
 
-UVICORN = (sys.executable, "-m", "uvicorn", "main:app")
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 
@@ -45,16 +41,10 @@ def test_a_server_waits_for_its_database(postgres_server: PostgresServer, worker
         assert server.client.get("/users/1").status_code == 200
 
 
-def start(url: str, workers: int) -> tuple[int, str]:
+def start(url: str, workers: int = 1, folder: Path = ROOT, **environment: str) -> tuple[int, str]:
     """Run `uvicorn main:app`, which has to end by itself; return its exit code and its log."""
-    done = subprocess.run(
-        [*UVICORN, f"--port={free_port()}", f"--workers={workers}"],
-        cwd=ROOT,
-        env=os.environ | {"DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    command = ("-m", "uvicorn", "main:app", f"--port={free_port()}", f"--workers={workers}")
+    done = run_python(*command, folder=folder, DATABASE_URL=url, **environment)
     return done.returncode, done.stderr
 
 
@@ -110,16 +100,9 @@ def test_a_worker_that_cannot_start_any_more(postgres_server: PostgresServer) ->
 def test_a_migration_that_is_no_python_stops_the_server(tmp_path: Path, code: str) -> None:
     copy_app(tmp_path / "app")
     (tmp_path / "app" / "migrations" / "versions" / "2026-12-01_x.py").write_text(code)
-    done = subprocess.run(
-        [*UVICORN, f"--port={free_port()}"],
-        cwd=tmp_path / "app",
-        env=os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/app.db"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 3
-    assert "The tables cannot be created" in done.stderr
+    exit_code, log = start(f"sqlite:///{tmp_path}/app.db", folder=tmp_path / "app")
+    assert exit_code == 3
+    assert "The tables cannot be created" in log
 
 
 def test_a_test_that_ends_while_the_database_is_away(postgres_server: PostgresServer) -> None:
@@ -146,12 +129,12 @@ def test_replicas_at_the_start(
     """One that is away may come back; where nobody is let in, something has to be mended."""
     url = postgres_server.get_uri()
     wrong = "postgresql://u@127.0.0.1:1/x" if away else url.replace("/postgres?", "/nothing?")
-    monkeypatch.setenv("READ_DATABASE_URL", wrong)
     if not away:
-        code, log = start(url, 1)
+        code, log = start(url, READ_DATABASE_URL=wrong)
         assert code == 3
         assert 'database "nothing" does not exist' in log
         return
+    monkeypatch.setenv("READ_DATABASE_URL", wrong)
     with Server(url) as server:
         assert server.client.post("/users", json=ADA).status_code == 201
         assert_unavailable(server.client.get("/users/1"))
