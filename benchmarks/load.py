@@ -1,13 +1,14 @@
 """Requests per second and p99 of the classic snippet and of this app, side by side.
 
+The snippet is measured as lessons write it, and with a `response_model`.
 `python -m benchmarks.load` starts each of them in turn, with 1000 users in the table, on SQLite
 and on a PostgreSQL that is reached over TCP, with 1 to 500 clients. It prints a table of medians
 and draws the rates in benchmarks/load.svg. Server and clients run on different cores. The clients
 are wrk where the machine has it, else benchmarks/clients.py.
 
-`--baseline examples.async_app:app` measures against another app, `--baseline benchmarks.pasted:app`
-against the endpoints of the snippet in this app, `--only 32` with one number of clients; they draw
-nothing.
+`--baseline examples.async_app:app` measures against another app instead of the snippet,
+`--baseline benchmarks.pasted:app/pasted` against what an app has below /pasted, `--only 32` with
+one number of clients; they draw nothing.
 """
 
 import json
@@ -34,10 +35,13 @@ from sqlalchemy import NullPool, create_engine, text
 from benchmarks.server import Server, postgresql_over_tcp
 
 OURS = "main:app"
-CLASSIC = "benchmarks.classic:app"
+CLASSIC = {
+    "benchmarks.classic:app": "snippet",
+    "benchmarks.classic:app/checked": "snippet, response_model",
+}
 CALLS = {"GET /user": "/user?user_id=50", "GET /users": "/users", "POST /user": "/user"}
-PASTED = "benchmarks.pasted:app"  # ours, with the endpoints of the snippet below /pasted
 CLIENTS = (1, 32, 100, 500)
+STYLES = ("o:", "o--", "o-")
 FOLDER = Path(__file__).parent
 
 
@@ -109,7 +113,7 @@ def draw(results: dict[tuple[str, str, int, str], Result]) -> None:
     figure, axes = pyplot.subplots(2, 3, figsize=(10, 5.5), sharex=True, layout="constrained")
     for (row, database), (column, call) in product(enumerate(databases), enumerate(CALLS)):
         axis = axes[row, column]
-        for app, label, style in ((CLASSIC, "classic snippet", "o--"), (OURS, "ours", "o-")):
+        for (app, label), style in zip((CLASSIC | {OURS: "ours"}).items(), STYLES, strict=True):
             rates = [results[database, call, clients, app].rate for clients in CLIENTS]
             axis.plot(CLIENTS, rates, style, label=label)
         axis.set(title=f"{call}, {database}", xscale="log", ylim=(0, None))
@@ -128,17 +132,19 @@ def main(
     rounds: Annotated[int, typer.Option(help="How often everything is measured")] = 3,
     seconds: Annotated[int, typer.Option(help="How long each measurement takes")] = 3,
     only: Annotated[int | None, typer.Option(help="How many clients, instead of all")] = None,
-    baseline: Annotated[str, typer.Option(help="The app to compare with")] = CLASSIC,
+    baseline: Annotated[str, typer.Option(help="The app to compare with")] = "",
 ) -> None:
     """Measure, print a table and draw load.svg."""
     numbers = CLIENTS if only is None else (only,)
+    apps = [*([baseline] if baseline else CLASSIC), OURS]
     measured = defaultdict[tuple[str, str, int, str], list[Result]](list)
     with postgresql_over_tcp() as url:
         databases = {"SQLite": "", "PostgreSQL": url.replace(":", "+psycopg:", 1)}
-        cells = list(product(range(rounds), databases, CALLS, numbers, (baseline, OURS)))
+        cells = list(product(range(rounds), databases, CALLS, numbers, apps))
         for _, database, call, clients, app in track(cells, "Measuring"):
-            with seeded_server(app, databases[database]) as address:
-                url = address + ("/pasted" if app == PASTED else "") + CALLS[call]
+            module, _, below = app.partition("/")
+            with seeded_server(module, databases[database]) as address:
+                url = f"{address}/{below}{CALLS[call]}" if below else address + CALLS[call]
                 # Warms the server up. With more clients, what is left of their requests and the
                 # first of the next would be enough to stop the classic snippet at 32.
                 measure(call, url, min(clients, 16), 1)
@@ -148,16 +154,15 @@ def main(
         cell: Result(*(median(values) for values in zip(*found, strict=True)))
         for cell, found in measured.items()
     }
-    table = Table("database", "call", "clients", "baseline/s", "ours/s", "ratio")
-    table.add_column("p50, p99 in ms")
-    table.add_column("ours")
-    for database, call, clients in product(databases, CALLS, numbers):
-        other, ours = (results[database, call, clients, app] for app in (baseline, OURS))
-        ratio = f"{ours.rate / other.rate:.2f}" if other.rate else "-"
-        row = [database, call, str(clients), f"{other.rate:.0f}", f"{ours.rate:.0f}", ratio]
-        table.add_row(*row, *(f"{found.p50:.0f}, {found.p99:.0f}" for found in (other, ours)))
-    Console(width=100).print(table)
-    if baseline == CLASSIC and only is None:
+    table = Table("database", "call", "clients", "app", "per second", "ours", "p50, p99 in ms")
+    for database, call, clients, app in product(databases, CALLS, numbers, apps):
+        found = results[database, call, clients, app]
+        ours = results[database, call, clients, OURS].rate
+        ratio = f"{ours / found.rate:.2f} times" if found.rate else "-"
+        row = [database, call, str(clients), app, f"{found.rate:.0f}", ratio]
+        table.add_row(*row, f"{found.p50:.0f}, {found.p99:.0f}")
+    Console(width=120).print(table)
+    if not baseline and only is None:
         draw(results)
 
 
