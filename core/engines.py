@@ -19,7 +19,7 @@ from sqlalchemy import (
     make_url,
 )
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DisconnectionError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.postgresql import is_pooled, with_limits
@@ -67,6 +67,19 @@ def keep_rows_out_of_logs(context: ExceptionContext) -> None:
         for error in (context.original_exception, context.sqlalchemy_exception):
             if error is not None and error.args:
                 error.args = (str(error.args[0]).partition("\n")[0],)
+
+
+@event.listens_for(Engine, "handle_error")
+def name_what_no_column_holds(context: ExceptionContext) -> None:
+    """Raise a DataError where a driver has one of Python's own errors for a value.
+
+    A number of more than 64 bits, on SQLite, and half a character of UTF-16.
+    """
+    error, engine = context.original_exception, context.engine
+    if isinstance(error, (OverflowError, UnicodeEncodeError)):
+        hidden = engine is None or engine.hide_parameters
+        statement, parameters = context.statement, context.parameters
+        raise DataError(statement, parameters, error, hide_parameters=hidden)
 
 
 # ---- Events of ours

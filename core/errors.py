@@ -12,6 +12,7 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import (
+    DataError,
     DBAPIError,
     IntegrityError,
     InterfaceError,
@@ -172,7 +173,29 @@ async def conflict(request: Request, error: IntegrityError) -> Response:
         or getattr(error.orig, "sqlite_errorcode", None) in SQLITE_CONFLICTS
     ):
         return JSONResponse({"detail": "Conflicts with other data"}, 409)
+    if (
+        isinstance(error.orig, psycopg.errors.CheckViolation)
+        or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_CHECK
+    ):
+        return refused_value(error)
     raise error
+
+
+async def unsuitable(request: Request, error: DataError) -> Response:
+    """Answer 422 to a value that its column cannot hold, such as a number of more than 64 bits."""
+    if isinstance(error.orig, psycopg.errors.DivisionByZero):  # not what was sent, but our formula
+        raise error
+    return refused_value(error)
+
+
+def refused_value(error: DBAPIError) -> Response:
+    """Return the 422 for what a schema has let through and the database refuses.
+
+    The database does not always say which value it was; what it says is in the server's log.
+    """
+    logging.getLogger(__name__).warning("Value refused by the database: %s", error.orig)
+    message = "A value is too large or too long, or is not allowed"
+    return unprocessable([{"type": "value_error", "loc": ["request"], "msg": message}])
 
 
 async def database_error(request: Request, error: DBAPIError) -> Response:
@@ -207,6 +230,7 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     400: unreadable_body,
     405: wrong_method,
     IntegrityError: conflict,
+    DataError: unsuitable,
     DBAPIError: database_error,
     TimeoutError: unavailable,
     Exception: server_error,
