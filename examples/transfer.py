@@ -15,17 +15,18 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.sessions import read_only
 from core.startup import create_app
-from database import Base, SessionDep
+from database import SessionDep
+from examples import ExampleBase
 from schemas import Detail
 
 Cents = Annotated[int, Field(strict=True, gt=0, le=10**12, examples=[500])]
 AccountId = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1, examples=[1])]
 
 
-class Account(Base):
+class Account(ExampleBase):
     """Somebody's money, in cents."""
 
-    __tablename__ = "account"
+    __tablename__ = "example_account"
     __table_args__ = (CheckConstraint("balance >= 0", name="balance"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -67,7 +68,7 @@ app = create_app(title="Accounts")
 @app.exception_handler(IntegrityError)
 async def balance_below_zero(request: Request, error: IntegrityError) -> Response:
     """Answer 409 if the database refused a balance below zero."""
-    if "ck_account_balance" not in str(error.orig).splitlines()[0]:
+    if "ck_example_account_balance" not in str(error.orig).splitlines()[0]:
         raise error
     return JSONResponse({"detail": "Not enough funds"}, 409)
 

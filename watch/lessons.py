@@ -128,7 +128,7 @@ def create_authors() -> None:
         if db.scalar(select(posts.Post.id).limit(1)) is None:
             for name in ("Ada Lovelace", "Grace Hopper", "Alan Turing"):
                 email = f"{name.split()[0].lower()}.{token_hex(3)}@example.com"
-                author = User(name=name, email=email)
+                author = posts.Author(name=name, email=email)
                 db.add_all(posts.Post(title=title, author=author) for title in ("One", "Two"))
 
 
