@@ -30,7 +30,7 @@ from core.startup import lifespan
 from database import SessionLocal, engine
 from schemas import UserRead
 from watch import lessons
-from watch.trace import Tracing, WatchedSession, traces, watch
+from watch.trace import Tracing, WatchedSession, traces, watch, watch_threads
 
 STATIC = Path(__file__).parent / "static"
 PAGE = (STATIC / "index.html").read_text(encoding="utf-8")
@@ -42,6 +42,7 @@ if read_engine(engine) is not engine:  # in memory, there is only one
     watch(read_engine(engine), "read")
     watch(unpooled_engine(engine), "new")
 SessionLocal.class_ = WatchedSession
+watch_threads()
 
 stopping = threading.Event()
 STARTED = time.time_ns()

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
+import anyio.to_thread
+from anyio import CapacityLimiter
 from sqlalchemy import Connection, Engine, QueuePool, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.orm import Session
@@ -174,14 +176,12 @@ class WatchedSession(Session):
         self.trace = current.get()
         if self.trace:
             WatchedSession.opened.add(id(self))
-            opener = caller() or TURN
             files = {frame.f_code.co_filename for frame, _ in traceback.walk_stack(None)}
-            read = next((step["ms"] for step in self.trace.steps if step["name"] == "body"), 0)
-            # The classic snippet has no queue: its requests only wait for a thread.
-            queued = in_turn.__code__.co_filename in files
-            turn = self.trace.add(*(("turn", TURN) if queued else ("thread", opener)), at=read)
-            self.trace.end(turn)
-            self.step = self.trace.add("session", opener, open=len(WatchedSession.opened))
+            if in_turn.__code__.co_filename in files:  # the classic snippet has no queue
+                read = next((step["ms"] for step in self.trace.steps if step["name"] == "body"), 0)
+                self.trace.end(self.trace.add("turn", TURN, at=read))
+            opened = len(WatchedSession.opened)
+            self.step = self.trace.add("session", caller() or TURN, open=opened)
 
     def close(self) -> None:
         """Close it, whoever asks for that; only the first time counts."""
@@ -195,13 +195,27 @@ class WatchedSession(Session):
 def watch(engine: Engine, name: str) -> None:
     """Add what happens on the connections of an engine to the trace of the request behind it."""
     connections = itertools.count(1)
+    pool, connect = engine.pool, engine.pool.connect
+
+    def connect_and_note() -> Any:
+        trace = current.get()
+        if not trace or not isinstance(pool, QueuePool) or pool.checkedout() < pool.size():
+            return connect()
+        step = trace.add("wait", caller() or CLOSE)
+        try:
+            return connect()
+        except Exception as error:
+            step["details"]["error"] = first_line(error)
+            raise
+        finally:
+            trace.end(step)
 
     def checkout(connection: Any, record: Any, proxy: Any) -> None:
         trace = current.get()
         if trace:
             if "number" not in record.info:
                 record.info["number"] = next(connections)
-            pool, counts = engine.pool, {}
+            counts = {}
             if isinstance(pool, QueuePool):
                 counts = {"in_use": pool.checkedout(), "size": pool.size()}
             record.info["held"] = trace.add(
@@ -252,6 +266,8 @@ def watch(engine: Engine, name: str) -> None:
                 step["details"]["error"] = first_line(context.original_exception)
                 trace.end(step)
 
+    # As for threads, there is no event for somebody who begins to wait.
+    vars(pool)["connect"] = connect_and_note
     event.listen(engine, "checkout", checkout)
     event.listen(engine, "checkin", checkin)
     event.listen(engine, "begin", begin)
@@ -260,6 +276,29 @@ def watch(engine: Engine, name: str) -> None:
     event.listen(engine, "before_cursor_execute", before)
     event.listen(engine, "after_cursor_execute", after)
     event.listen(engine, "handle_error", failed)
+
+
+def watch_threads() -> None:
+    """Add to the trace of a request when it waits for a thread, which FastAPI has from anyio."""
+    run_sync = anyio.to_thread.run_sync
+
+    async def run_and_note(
+        function: Any, *arguments: Any, limiter: CapacityLimiter | None = None, **options: Any
+    ) -> Any:
+        trace = current.get()
+        limiter = limiter or anyio.to_thread.current_default_thread_limiter()
+        if not trace or limiter.available_tokens >= 1:
+            return await run_sync(function, *arguments, limiter=limiter, **options)
+        step = trace.add("thread", ("", ""))
+
+        def run(*arguments: Any) -> Any:
+            trace.end(step)
+            return function(*arguments)
+
+        return await run_sync(run, *arguments, limiter=limiter, **options)
+
+    # There is no event for somebody who begins to wait.
+    vars(anyio.to_thread)["run_sync"] = run_and_note
 
 
 class Tracing:

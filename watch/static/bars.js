@@ -18,10 +18,11 @@ function passed(request) {
 const LANES = {
   body: 0,
   turn: 0,
-  thread: 0,
   session: 0,
   connection: 1,
   begin: 2,
+  thread: 3,
+  wait: 3,
   sql: 3,
   commit: 3,
   rollback: 3,

@@ -42,7 +42,7 @@ export const TEXTS = {
     badges: {
       commit: "COMMIT",
       rollback: "ROLLBACK",
-      ended: "only reads, ends with ROLLBACK",
+      ended: "only reads: ROLLBACK has nothing to undo",
       read: "only reads: no BEGIN",
       none: "no connection taken",
     },
@@ -50,6 +50,8 @@ export const TEXTS = {
     error: (error) => `error: ${error}`,
     legend: {
       turn: "waits for its turn",
+      thread: "waits for a thread",
+      wait: "waits for a connection",
       session: "session",
       connection: "connection",
       transaction: "transaction",
@@ -63,6 +65,7 @@ export const TEXTS = {
       turn: "The request waits for its turn",
       thread: "The request waits for a thread",
       session: "A session is opened",
+      wait: "The session waits for a connection",
       connection: "The session takes a connection from the pool",
       begin: "BEGIN",
       sql: "A statement:",
@@ -77,8 +80,9 @@ export const TEXTS = {
         "The server reads the request with its body, which may come slowly. There is no session " +
         "yet, so nobody has to wait for that.",
       thread:
-        "There is no queue here: each request gets a session as soon as a thread is free. FastAPI " +
-        "has a fixed number of threads, and all requests share them.",
+        "Everything that is not async runs in a thread: opening the session, the endpoint, checking " +
+        "the answer. There is a fixed number of them for all requests, and none is free now. If this " +
+        "request already has a connection, it keeps it while it waits.",
       turn:
         "No more requests have a session at the same time than there are connections; the others " +
         "wait here, and take no thread while they wait. Without this queue, some would hold a " +
@@ -86,6 +90,9 @@ export const TEXTS = {
       session:
         "This request gets a session of its own. It has no connection yet: it takes one for its " +
         "first statement.",
+      wait:
+        "All connections of the pool are lent. This request waits for one and keeps its thread " +
+        "meanwhile, until somebody gives a connection back or the pool gives up.",
       connection:
         "The pool keeps connections open, because to open one takes long, and lends one to the " +
         "session. Nobody else can use it until it is given back.",
@@ -101,6 +108,9 @@ export const TEXTS = {
       rollback:
         "Whatever was written since BEGIN is undone, as if it had never happened. A session that " +
         "is closed without a COMMIT ends like this, too.",
+      ended:
+        "This request has only read. ROLLBACK ends its transaction, and there is nothing to undo: " +
+        "nothing is lost.",
       returned:
         "The connection is free again, for whoever asks next. It stays open.",
       closed:
@@ -152,8 +162,10 @@ export const TEXTS = {
       ],
       classic: [
         "The classic snippet",
-        "Four requests, two connections, two threads. On /classic everybody waits for everybody, " +
-          "until the pool gives up after 2 s; on /ours all four are answered.",
+        "Four requests, two connections, two threads. On /classic all four are answered. On /checked, " +
+          "which checks its answers as a response_model does, two hold the threads and wait for a " +
+          "connection, and two hold the connections and wait for a thread, until the pool gives up " +
+          "after 2 s. On /ours all four are answered, checked as well.",
       ],
     },
   },
@@ -191,15 +203,15 @@ export const TEXTS = {
       "simultanées partagent la même échelle. Ouvrez une requête ou cliquez sur une barre.",
     empty: "Aucune requête pour l'instant.",
     now: (requests, waiting, sessions, connections) =>
-      `En ce moment, requêtes ${requests}, en attente ${waiting}, avec une session ${sessions}, ` +
-      `avec une connexion ${connections}`,
+      `En ce moment\u00a0: ${requests} ${requests > 1 ? "requêtes" : "requête"}, ${waiting} en attente, ` +
+      `${sessions} avec une session, ${connections} avec une connexion`,
     connection: (pool, number, used, size) =>
       `connexion ${pool} ${number}` + (size ? `, ${used} prise${used > 1 ? "s" : ""} sur ${size}` : ""),
     goesOn: "en cours",
     badges: {
       commit: "COMMIT",
       rollback: "ROLLBACK",
-      ended: "lecture, finit par ROLLBACK",
+      ended: "lecture\u00a0: le ROLLBACK n'a rien à annuler",
       read: "lecture\u00a0: pas de BEGIN",
       none: "aucune connexion prise",
     },
@@ -207,6 +219,8 @@ export const TEXTS = {
     error: (error) => `erreur\u00a0: ${error}`,
     legend: {
       turn: "attend son tour",
+      thread: "attend un thread",
+      wait: "attend une connexion",
       session: "session",
       connection: "connexion",
       transaction: "transaction",
@@ -220,6 +234,7 @@ export const TEXTS = {
       turn: "La requête attend son tour",
       thread: "La requête attend un thread",
       session: "Une session s'ouvre",
+      wait: "La session attend une connexion",
       connection: "La session prend une connexion dans le pool",
       begin: "BEGIN",
       sql: "Une instruction SQL\u00a0:",
@@ -234,8 +249,9 @@ export const TEXTS = {
         "Le serveur lit la requête et son contenu, qui peut arriver lentement. Aucune session n'est " +
         "encore ouverte\u00a0: personne n'a donc à attendre.",
       thread:
-        "Ici, pas de file d'attente\u00a0: chaque requête reçoit une session dès qu'un thread est libre. " +
-        "FastAPI dispose d'un nombre fixe de threads, que toutes les requêtes se partagent.",
+        "Tout ce qui n'est pas async s'exécute dans un thread\u00a0: l'ouverture de la session, la route, " +
+        "la vérification de la réponse. Leur nombre est fixe, toutes les requêtes se les partagent, et " +
+        "aucun n'est libre. Si cette requête a déjà une connexion, elle la garde en attendant.",
       turn:
         "Il n'y a jamais plus de sessions ouvertes que de connexions\u00a0; les autres requêtes attendent " +
         "ici, sans occuper de thread. Sans cette file, certaines garderaient une connexion en " +
@@ -243,6 +259,9 @@ export const TEXTS = {
       session:
         "Cette requête reçoit une session rien que pour elle. La session n'a pas encore de " +
         "connexion\u00a0: elle en prendra une pour sa première instruction.",
+      wait:
+        "Toutes les connexions du pool sont prises. Cette requête en attend une et garde son thread " +
+        "en attendant, jusqu'à ce qu'une connexion soit rendue ou que le pool abandonne.",
       connection:
         "Le pool garde des connexions ouvertes, car en ouvrir une est long, et en prête une à la " +
         "session. Personne d'autre ne peut s'en servir avant qu'elle soit rendue.",
@@ -258,6 +277,9 @@ export const TEXTS = {
       rollback:
         "Tout ce qui a pu être écrit depuis BEGIN est annulé, comme si rien ne s'était passé. Une " +
         "session fermée sans COMMIT se termine ainsi, elle aussi.",
+      ended:
+        "Cette requête n'a fait que lire. Le ROLLBACK termine sa transaction, et il n'y a rien à " +
+        "annuler\u00a0: rien n'est perdu.",
       returned:
         "La connexion est libre, pour la prochaine session qui en demande une. Elle reste ouverte.",
       closed:
@@ -288,8 +310,8 @@ export const TEXTS = {
     lesson: {
       many: [
         "20 requêtes à la fois",
-        "Chacune dure 0,3 s. Regardez les barres grises\u00a0: autant de requêtes ont une session " +
-          "qu'il y a de connexions pour la lecture, en général huit\u00a0; les autres attendent leur tour.",
+        "Chacune dure 0,3 s. Regardez les barres grises\u00a0: jamais plus de sessions que de " +
+          "connexions pour la lecture, en général huit\u00a0; les autres requêtes attendent leur tour.",
       ],
       forget: [
         "Oublier le commit",
@@ -309,9 +331,11 @@ export const TEXTS = {
       ],
       classic: [
         "Le code classique",
-        "Quatre requêtes, deux connexions, deux threads. Sur /classic, tout le monde attend tout " +
-          "le monde, jusqu'à ce que le pool abandonne au bout de 2 s\u00a0; sur /ours, les quatre " +
-          "reçoivent une réponse.",
+        "Quatre requêtes, deux connexions, deux threads. Sur /classic, les quatre reçoivent une " +
+          "réponse. Sur /checked, qui vérifie ses réponses comme le fait un response_model, deux " +
+          "tiennent les threads et attendent une connexion, et deux tiennent les connexions et " +
+          "attendent un thread, jusqu'à ce que le pool abandonne au bout de 2 s. Sur /ours, les quatre " +
+          "réponses arrivent, vérifiées elles aussi.",
       ],
     },
   },

@@ -3,6 +3,7 @@
 import { language, texts } from "./base.js";
 
 export function explanation(trace, step) {
+  if (step.name === "rollback" && onlyRead(trace)) return texts.explain.ended;
   if (step.name !== "answer") return texts.explain[step.name];
   const asked = trace.steps.some((each) => each.name === "sql");
   if (trace.status === 404 && !asked) return texts.explainStatus.nowhere;

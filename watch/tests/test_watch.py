@@ -455,13 +455,34 @@ def test_the_classic_snippet_in_small(browser: Browser, server: Server) -> None:
         result = learn(page, "classic")
         expect(page.locator("#now")).to_contain_text("with a session 4, with a connection 2")
         # The last may still get a connection that the one before it has given up.
-        expect(result).to_have_text(re.compile("^Answers: .*[67] × 200"))
+        expect(result).to_have_text(re.compile("^Answers: .*1[01] × 200"))
         expect(result).to_have_text(re.compile("[12] × 500"))
-    classic, ours = traces(server, "/classic"), traces(server, "/ours")
-    assert {trace["status"] for trace in classic} == {200, 500}
-    assert min(trace["ms"] for trace in classic) > 1900  # nobody before the pool gave up
-    assert [trace["status"] for trace in ours] == [200] * 4
-    assert max(trace["ms"] for trace in ours) < 1900
+    checked = traces(server, "/checked")
+    assert {trace["status"] for trace in checked} == {200, 500}
+    assert min(trace["ms"] for trace in checked) > 1900  # nobody before the pool gave up
+    for path in ("/classic", "/ours"):
+        answered = traces(server, path)
+        assert [trace["status"] for trace in answered] == [200] * 4
+        assert max(trace["ms"] for trace in answered) < 1900
+
+
+def test_both_waits_of_the_deadlock(browser: Browser, only_sqlite: Server) -> None:
+    """Two hold a connection and wait for a thread, two hold a thread and wait for a connection."""
+    with Window(browser, only_sqlite) as page:
+        expect(learn(page, "classic")).to_contain_text("500")
+        checked = page.locator("#requests > li").filter(has_text="/checked")
+        for wait in ("The request waits for a thread", "The session waits for a connection"):
+            expect(checked.filter(has_text=wait).first).to_be_visible()
+    found = traces(only_sqlite, "/checked")
+    long = {
+        name: [
+            any(step["name"] == name and step["ms"] > 1800 for step in trace["steps"])
+            for trace in found
+        ].count(True)
+        for name in ("thread", "wait")
+    }
+    assert long["thread"] == 2
+    assert long["wait"] in (1, 2)
 
 
 # ---- How it looks
