@@ -7,9 +7,10 @@ What a block of code is for stands behind its language:
     ```python             is shown only, and stands like that in a file of this repository
     ```diff               change the file that it fits
     ```console            type what follows each `$`, and compare what is printed
-    ```pycon              type it in Python, where names stay until the section ends
+    ```pycon              type it in Python, where names stay until the next file or command
 
 `repository` behind the last two says that it is done there and not in the reader's own folder.
+Blocks in other languages are only shown.
 """
 
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 from benchmarks.server import ROOT, Server
 from tests.processes import running_postgres
 
-HERE = "localhost:8000"
+HERE = re.compile("localhost:800[01]")
 
 
 def blocks(text: str) -> list[tuple[str, str, str]]:
@@ -58,13 +59,17 @@ class Reader:
         Blocks whose language, or the word after it, is in `leave_out`, are left out.
         """
         assert blocks(section), f"nothing to do in\n{section}"
-        talk = ""
+        talk = ""  # in one Python, up to the next file or command
+        talks_in = self.folder
         server: Server | None = None
         with ExitStack() as ended:
             for kind, what, block in blocks(section):
                 place = self.repository if what == "repository" else self.folder
                 if kind in leave_out or what in leave_out:
                     continue
+                if kind in ("diff", "console") or (kind == "python" and what):
+                    self.talk(talk, talks_in)
+                    talk = ""
                 if kind == "python" and what == "migration":
                     self.compare_or_write(block)
                 elif kind == "python" and what.endswith(" +"):
@@ -86,33 +91,38 @@ class Reader:
                     ended.callback(postgresql.terminate)
                     # One server lives on while PostgreSQL is stopped and started again.
                     server = server or ended.enter_context(Server(url, folder=self.repository))
-                    self.compare(block.replace(HERE, server.address), self.repository)
+                    self.compare(HERE.sub(server.address, block), self.repository)
                 elif kind == "console" and what == "stopped":
                     assert server
                     postgresql.terminate()
                     postgresql.wait()
-                    self.compare(block.replace(HERE, server.address), self.repository)
+                    self.compare(HERE.sub(server.address, block), self.repository)
                 elif kind == "console":
                     self.run(block, place)
-            if talk:
-                (talks_in / "talk.txt").write_text(talk)
-                printed = self.shell("python -m doctest -o ELLIPSIS talk.txt", talks_in)
-                assert printed == "", printed
-                (talks_in / "talk.txt").unlink()
+            self.talk(talk, talks_in)
+
+    def talk(self, talk: str, folder: Path) -> None:
+        """Type all of it in a new Python, and compare what it says."""
+        if talk:
+            (folder / "talk.txt").write_text(talk)
+            options = "-o ELLIPSIS -o NORMALIZE_WHITESPACE"
+            printed = self.shell(f"python -m doctest {options} talk.txt", folder)
+            assert printed == "", printed
+            (folder / "talk.txt").unlink()
 
     def run(self, console: str, folder: Path | None = None) -> None:
-        """Run each command; `localhost:8000` is a server of the folder as it is now."""
+        """Run each command; localhost:8000, or 8001, is a server of the folder as it is now."""
         folder = folder or self.folder
         scripts = [self.folder / name for name in re.findall(r"python (\w+\.py)", console)]
         code = {path: path.read_text() for path in scripts}
-        if "8000" not in console + "".join(code.values()):
+        if not re.search("800[01]", console + "".join(code.values())):
             self.compare(console, folder)
             return
         with Server(self.url, folder=folder) as server:
             for path in scripts:
-                path.write_text(code[path].replace(f"http://{HERE}", server.address))
+                path.write_text(HERE.sub(server.address.removeprefix("http://"), code[path]))
             port = server.address.rpartition(":")[2]
-            console = console.replace(HERE, server.address).replace("port 8000", f"port {port}")
+            console = HERE.sub(server.address, console).replace("port 8000", f"port {port}")
             self.compare(console, folder)
             for path in scripts:
                 path.write_text(code[path])

@@ -47,14 +47,6 @@ def test_what_the_readme_pastes_holds(url: str, tmp_path: Path) -> None:
         assert server.client.get("/pasted/user?user_id=2").status_code == 404
 
 
-def test_the_french_one_has_the_same_code() -> None:
-    french = (ROOT / "README.fr.md").read_text()
-    blocks, shown = (re.findall(r"^```.*?^```$", t, re.DOTALL | re.M) for t in (README, french))
-    assert shown == blocks[: len(shown)]
-    rows, shown_rows = (re.findall(r"^\| (`.*?`) \|", t, re.M) for t in (README, french))
-    assert shown_rows == rows[: len(shown_rows)]
-
-
 def test_links_lead_somewhere() -> None:
     """In all documents: files, and headings in them."""
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")):

@@ -1,15 +1,10 @@
-from typing import Annotated
-
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from database import get_db, init_db
+from database import SessionDep, init_db
 from models import User
 from schemas import UserBody, UserRead
-
-SessionDep = Annotated[Session, Depends(get_db)]
 
 init_db()
 app = FastAPI()

@@ -1,18 +1,17 @@
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from database import get_db, init_db
+import stats
+from database import SessionDep, init_db
 from models import User
 from schemas import UserBody, UserRead
 
-SessionDep = Annotated[Session, Depends(get_db, max_concurrency=10)]
-
 init_db()
 app = FastAPI()
+app.include_router(stats.router)
 
 
 @app.get("/users", response_model=list[UserRead])
