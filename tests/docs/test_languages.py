@@ -15,10 +15,15 @@ PAGES = {
 }
 
 
+def without_blocks(text: str) -> str:
+    """Return the text without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def outline(text: str) -> list[str]:
-    """Return what each line is, of those that are the same in every language: titles, tables."""
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"^(#+ (?:\d+\.)?|\||</?details>|</?table>|!\[|- )", prose, re.MULTILINE)
+    """Return how each line begins, of those that are the same in every language: titles, tables."""
+    begins = r"^(#+ (?:\d+\.)?|\|(?: `.*?` \|)?|</?details>|</?table>|!\[|- )"
+    return re.findall(begins, without_blocks(text), re.MULTILINE)
 
 
 def code(text: str) -> list[tuple[str, str, str]]:
@@ -41,3 +46,10 @@ def test_french_leads_to_french(french: str) -> None:
     others = {page.rpartition("/")[2] for page in PAGES}
     back = {en.rpartition("/")[2] for en, fr in PAGES.items() if fr == french}
     assert others & set(linked) == back
+
+
+@pytest.mark.parametrize("french", PAGES.values())
+def test_french_typography(french: str) -> None:
+    """No line begins with the sign that ends a sentence: the space before it does not break."""
+    prose = re.sub("`[^`]*`", "", without_blocks((ROOT / french).read_text()))
+    assert re.findall(r".* [;:?!»].*|.*« .*", prose) == []

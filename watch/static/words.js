@@ -7,6 +7,7 @@ export function explanation(trace, step) {
   if (step.name !== "answer") return texts.explain[step.name];
   const asked = trace.steps.some((each) => each.name === "sql");
   if (trace.status === 404 && !asked) return texts.explainStatus.nowhere;
+  if (trace.status === 422 && asked) return texts.explainStatus.other; // the database refused a value
   if (trace.status >= 400) return texts.explainStatus[trace.status] ?? texts.explainStatus.other;
   const late = trace.steps.some((each) => each.name === "closed" && each.at > step.at);
   return late ? texts.explain.early : texts.explain.answer;
