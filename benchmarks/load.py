@@ -124,7 +124,8 @@ def draw(results: dict[tuple[str, str, int, str], Result]) -> None:
         axis.set_xlabel("clients")
     for axis in axes[:, 0]:
         axis.set_ylabel("requests per second")
-    axes[0, 0].legend()
+    lines = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper center", ncols=len(STYLES))
     figure.savefig(FOLDER / "load.svg")
 
 

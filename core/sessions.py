@@ -1,9 +1,10 @@
 """How a request gets its session: in turn, and a single one however often it is asked for.
 
-FastAPI gives a session to every request that comes, and runs endpoints in 40 threads. With enough
-clients, some requests hold a connection and wait for a thread, while all threads wait for a
-connection: nobody is answered any more. Here, no more requests have a session at once than there
-are connections. The others wait in a queue, without a thread, and not for ever.
+FastAPI gives a session to every request that comes, and runs endpoints in 40 threads. With a
+`response_model`, it checks the answer in a thread as well. With enough clients, some requests hold
+a connection and wait for that thread, while all threads wait for a connection: nobody is answered
+any more. Here, no more requests have a session at once than there are connections. The others wait
+in a queue, without a thread, and not for ever.
 """
 
 import asyncio

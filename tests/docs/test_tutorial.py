@@ -25,7 +25,7 @@ def test_step_by_step(tmp_path: Path) -> None:
 
 def test_what_is_to_be_installed() -> None:
     """The packages are those of the app, in the versions that it needs."""
-    (packages,) = re.findall(r"^pip install (.*)$", PAGE.read_text(), re.MULTILINE)
+    (packages,) = re.findall(r"^pip install ('.*)$", PAGE.read_text(), re.MULTILINE)
     required = [
         line for path in ROOT.glob("requirements*.txt") for line in path.read_text().splitlines()
     ]

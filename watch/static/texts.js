@@ -250,7 +250,7 @@ export const TEXTS = {
         "encore ouverte\u00a0: personne n'a donc à attendre.",
       thread:
         "Tout ce qui n'est pas async s'exécute dans un thread\u00a0: l'ouverture de la session, la route, " +
-        "la vérification de la réponse. Leur nombre est fixe, toutes les requêtes se les partagent, et " +
+        "la vérification de la réponse. Toutes les requêtes se partagent un nombre fixe de threads, et " +
         "aucun n'est libre. Si cette requête a déjà une connexion, elle la garde en attendant.",
       turn:
         "Il n'y a jamais plus de sessions ouvertes que de connexions\u00a0; les autres requêtes attendent " +
@@ -263,7 +263,7 @@ export const TEXTS = {
         "Toutes les connexions du pool sont prises. Cette requête en attend une et garde son thread " +
         "en attendant, jusqu'à ce qu'une connexion soit rendue ou que le pool abandonne.",
       connection:
-        "Le pool garde des connexions ouvertes, car en ouvrir une est long, et en prête une à la " +
+        "Le pool garde des connexions ouvertes, car il est long d'en ouvrir une, et en prête une à la " +
         "session. Personne d'autre ne peut s'en servir avant qu'elle soit rendue.",
       begin:
         "Une transaction commence\u00a0: tout ce qui est écrit à partir d'ici forme un ensemble. " +
@@ -310,8 +310,8 @@ export const TEXTS = {
     lesson: {
       many: [
         "20 requêtes à la fois",
-        "Chacune dure 0,3 s. Regardez les barres grises\u00a0: jamais plus de sessions que de " +
-          "connexions pour la lecture, en général huit\u00a0; les autres requêtes attendent leur tour.",
+        "Chacune dure 0,3\u00a0s. Les barres grises sont l'attente\u00a0: il n'y a jamais plus de " +
+          "sessions que de connexions pour la lecture, en général huit, et les autres requêtes attendent leur tour.",
       ],
       forget: [
         "Oublier le commit",
@@ -320,7 +320,7 @@ export const TEXTS = {
       ],
       "n-plus-1": [
         "N+1 instructions",
-        "Les deux lisent des utilisateurs et leurs articles. Comptez les instructions\u00a0: " +
+        "Les deux routes lisent des utilisateurs et leurs articles. Comptez les instructions\u00a0: " +
           "/lesson/naive en fait une pour la liste, puis une par utilisateur, /lesson/eager deux en " +
           "tout.",
       ],
@@ -333,8 +333,8 @@ export const TEXTS = {
         "Le code classique",
         "Quatre requêtes, deux connexions, deux threads. Sur /classic, les quatre reçoivent une " +
           "réponse. Sur /checked, qui vérifie ses réponses comme le fait un response_model, deux " +
-          "tiennent les threads et attendent une connexion, et deux tiennent les connexions et " +
-          "attendent un thread, jusqu'à ce que le pool abandonne au bout de 2 s. Sur /ours, les quatre " +
+          "occupent les threads et attendent une connexion, et deux occupent les connexions et " +
+          "attendent un thread, jusqu'à ce que le pool abandonne au bout de 2\u00a0s. Sur /ours, les quatre " +
           "réponses arrivent, vérifiées elles aussi.",
       ],
     },

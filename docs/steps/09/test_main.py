@@ -1,7 +1,7 @@
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import StaticPool, create_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import sessionmaker
 
 from database import Base, get_db
 from main import app
@@ -15,9 +15,14 @@ def client():
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
     Base.metadata.create_all(engine)
-    with Session(engine) as db:
-        app.dependency_overrides[get_db] = lambda: db
-        yield TestClient(app)
+    TestSession = sessionmaker(autocommit=False, autoflush=False, bind=engine)
+
+    def get_test_db():
+        with TestSession() as db:
+            yield db
+
+    app.dependency_overrides[get_db] = get_test_db
+    yield TestClient(app)
     app.dependency_overrides.clear()
     engine.dispose()
 
@@ -35,3 +40,4 @@ def test_create_and_read(client):
 def test_an_email_is_taken_once(client):
     client.post("/user", json=ADA)
     assert client.post("/user", json=ADA).status_code == 409
+    assert len(client.get("/users").json()) == 1
