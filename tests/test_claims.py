@@ -22,16 +22,6 @@ def test_200_clients_are_all_answered(url: str) -> None:
         assert len(all_emails(server.client)) == 401
 
 
-def test_the_snippet_of_courses(url: str) -> None:
-    """As lessons write it, it answers 200 clients; with a response_model, it stops."""
-    with Server(url, app="benchmarks.classic:app") as server:
-        calls: list[Call] = [("GET", "/users", None)] * 200
-        answers = server.at_once(calls)
-        assert Counter(answer.status_code for answer in answers) == {200: 200}
-        checked: list[Call] = [("GET", "/checked/users", None)] * 200
-        assert len(server.at_once(checked, patience=5)) < 200
-
-
 def test_kill_9_loses_nothing_acknowledged(url: str) -> None:
     with Server(url) as server, Writers(server, 8) as writers:
         writers.wait_for(200)

@@ -39,6 +39,16 @@ def test_what_is_pasted_holds(url: str, clients: int) -> None:
         assert Counter(answer.status_code for answer in answers) == {200: clients}
 
 
+def test_the_snippet_of_courses(url: str) -> None:
+    """As lessons write it, it answers 200 clients; with a response_model, it stops."""
+    with Server(url, app="benchmarks.classic:app") as server:
+        calls: list[Call] = [("GET", "/users", None)] * 200
+        answers = server.at_once(calls)
+        assert Counter(answer.status_code for answer in answers) == {200: 200}
+        checked: list[Call] = [("GET", "/checked/users", None)] * 200
+        assert len(server.at_once(checked, patience=5)) < 200
+
+
 def test_websockets_that_stay(url: str) -> None:
     """Thirty that have asked the database, and nobody waits for them."""
     with Server(url, app="benchmarks.pasted:app") as server, ExitStack() as stack:
