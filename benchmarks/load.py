@@ -143,9 +143,9 @@ def main(
         databases = {"SQLite": "", "PostgreSQL": url.replace(":", "+psycopg:", 1)}
         cells = list(product(range(rounds), databases, CALLS, numbers, apps))
         for _, database, call, clients, app in track(cells, "Measuring"):
-            module, _, below = app.partition("/")
+            module, slash, below = app.partition("/")
             with seeded_server(module, databases[database]) as address:
-                url = f"{address}/{below}{CALLS[call]}" if below else address + CALLS[call]
+                url = f"{address}{slash}{below}{CALLS[call]}"
                 # Warms the server up. With more clients, what is left of their requests and the
                 # first of the next would be enough to stop the classic snippet at 32.
                 measure(call, url, min(clients, 16), 1)

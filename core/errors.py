@@ -168,15 +168,12 @@ async def conflict(request: Request, error: IntegrityError) -> Response:
         # Which one of several it is, crud.py has noted.
         which = "".join(f": {email}" for email in getattr(error, "__notes__", []))
         return JSONResponse({"detail": f"Email already registered{which}"}, 409)
-    if (
-        isinstance(error.orig, (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation))
-        or getattr(error.orig, "sqlite_errorcode", None) in SQLITE_CONFLICTS
-    ):
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    conflicts = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
+    if isinstance(error.orig, conflicts) or code in SQLITE_CONFLICTS:
         return JSONResponse({"detail": "Conflicts with other data"}, 409)
-    if (
-        isinstance(error.orig, psycopg.errors.CheckViolation)
-        or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_CHECK
-    ):
+    refused = isinstance(error.orig, psycopg.errors.CheckViolation)
+    if refused or code == sqlite3.SQLITE_CONSTRAINT_CHECK:
         return refused_value(error)
     raise error
 

@@ -195,10 +195,10 @@ class WatchedSession(Session):
 def watch(engine: Engine, name: str) -> None:
     """Add what happens on the connections of an engine to the trace of the request behind it."""
     connections = itertools.count(1)
-    pool, connect = engine.pool, engine.pool.connect
+    connect = engine.raw_connection
 
     def connect_and_note() -> Any:
-        trace = current.get()
+        trace, pool = current.get(), engine.pool
         if not trace or not isinstance(pool, QueuePool) or pool.checkedout() < pool.size():
             return connect()
         step = trace.add("wait", caller() or CLOSE)
@@ -215,7 +215,7 @@ def watch(engine: Engine, name: str) -> None:
         if trace:
             if "number" not in record.info:
                 record.info["number"] = next(connections)
-            counts = {}
+            pool, counts = engine.pool, {}
             if isinstance(pool, QueuePool):
                 counts = {"in_use": pool.checkedout(), "size": pool.size()}
             record.info["held"] = trace.add(
@@ -267,7 +267,7 @@ def watch(engine: Engine, name: str) -> None:
                 trace.end(step)
 
     # As for threads, there is no event for somebody who begins to wait.
-    vars(pool)["connect"] = connect_and_note
+    vars(engine)["raw_connection"] = connect_and_note
     event.listen(engine, "checkout", checkout)
     event.listen(engine, "checkin", checkin)
     event.listen(engine, "begin", begin)
