@@ -22,7 +22,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from core.postgresql import is_pooled, with_limits
+from core.postgresql import with_limits
 from core.settings import settings
 
 ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
@@ -137,8 +137,6 @@ def engine_options(url: str | URL) -> dict[str, Any]:
         return options | same | {"poolclass": pool, "pool_size": 1}
     if database.get_backend_name() == "sqlite" and "timeout" not in database.query:
         options["connect_args"] = {"timeout": 30}
-    if is_pooled(database):
-        options["isolation_level"] = "AUTOCOMMIT"  # what BEGIN says: core/postgresql.py
     return options
 
 
@@ -179,7 +177,7 @@ def read_engine(engine: Engine) -> Engine:
         # Sooner or later, reads return to a replica that has been away.
         url, more = make_url(settings.read_database_url), {"pool_recycle": RECYCLE}
     options = engine_options(url) | {"isolation_level": "AUTOCOMMIT"} | more
-    reading = create_engine(url, **options, skip_autocommit_rollback=not is_pooled(url))
+    reading = create_engine(url, **options, skip_autocommit_rollback=True)
     if engine.name == "sqlite":
         only_read_sqlite(reading)
     event.listen(reading, "handle_error", explain_write)

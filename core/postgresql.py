@@ -1,15 +1,23 @@
 """PostgreSQL: what a connection is told first, how long we wait for it, and poolers before it."""
 
+import logging
 import re
 import time
 from contextlib import suppress
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import URL, Connection, Dialect, Engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
+log = logging.getLogger(__name__)
+
+# Options of SQLAlchemy that psycopg says in its BEGIN.
+OF_BEGIN = ("isolation_level", "postgresql_readonly", "postgresql_deferrable")
+POOLED = "pooled"  # in the info of a connection: whether it is a pooler's
 STATEMENT_LIMIT = 30  # seconds
 LOCK_LIMIT = 5  # seconds
 GRACE = 3  # seconds that a server has, after the limit of a statement, to say that it is over
@@ -122,18 +130,31 @@ def set_patience(connection: Connection, seconds: float | None) -> float | None:
 # ---- Poolers
 
 
-def is_pooled(url: URL) -> bool:
+def is_pooled(url: URL) -> bool | None:
     """Tell whether a pooler gives each transaction another connection, as PgBouncer may.
 
     The URL says so, in the word that Prisma's users know, `?pgbouncer=true`; or it is an address
     that Neon (https://neon.com/docs/connect/connection-pooling) or Supabase
-    (https://supabase.com/docs/guides/database/connecting-to-postgres) gives its users.
+    (https://supabase.com/docs/guides/database/connecting-to-postgres) gives its users. None, if it
+    says nothing: then each connection finds out.
     """
-    said = url.query.get("pgbouncer")
+    if "pgbouncer" in url.query:
+        return url.query["pgbouncer"] == "true"
     host = url.host or ""
     neon = re.search(r"-pooler\..*\bneon\.tech$", host)
     supabase = re.search(r"\.supabase\.(com|co)$", host) and url.port == 6543
-    return said == "true" or bool(said is None and (neon or supabase))
+    return True if neon or supabase else None
+
+
+@cache
+def say_that_it_is_pooled(address: str) -> None:
+    """Write to the log, once, how the app treats a pooler that it has found."""
+    log.warning(
+        "A pooler answers at %s. It may give each transaction another connection, so no statement "
+        "is prepared, and limits are set in each transaction. If it is in session mode, "
+        "?pgbouncer=false in the URL says so, and is faster.",
+        address,
+    )
 
 
 # ---- Limits
@@ -179,7 +200,6 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
             arguments["options"] = " ".join(arguments["options"])
         if pooled:
             arguments.pop("options", None)  # set_local_limits() says the same
-            arguments["prepare_threshold"] = None  # what is prepared stays with a connection
         if dialect.is_async:
             arguments["async_creator_fn"] = TimedAsyncConnection.connect
             return None  # SQLAlchemy goes on with these arguments
@@ -191,27 +211,49 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
         # And it plans a prepared statement once for all values: a plan that is right for a text
         # that everybody has may take seconds for one that nobody has.
         settings |= {"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan"}
-    told = "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
+    told = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
 
     @event.listens_for(engine, "connect")
-    def set_limits(connection: Any, record: Any) -> None:
+    def set_limits(connection: Any, record: ConnectionPoolEntry) -> None:
+        """Tell a connection its limits, unless they would stay with a connection of a pooler.
+
+        A pooler tells each client a process id of its own making, or of the connection that it was
+        lent at first; a server tells its own.
+        """
+        driver: Any = record.driver_connection
+        driver.patience = patience
+        record.info[POOLED] = pooled
         if not pooled:
+            where = f"pg_backend_pid() = {driver.info.backend_pid}" if pooled is None else "true"
             autocommit, connection.autocommit = connection.autocommit, True
-            connection.cursor().execute(told)
+            cursor = connection.cursor()
+            cursor.execute(f"SELECT {told} WHERE {where}")
+            if cursor.fetchone() is None:
+                record.info[POOLED] = True
+                say_that_it_is_pooled(f"{driver.info.host}:{driver.info.port}")
             connection.autocommit = autocommit
-        record.driver_connection.patience = patience
+        if record.info[POOLED]:
+            driver.prepare_threshold = None  # what is prepared stays with a connection
+            engine.dialect.skip_autocommit_rollback = False  # of a read_engine
 
-    if pooled:
+    @event.listens_for(engine, "begin")
+    def set_local_limits(connection: Connection) -> None:
+        """Let whatever is set behind a pooler last as long as the transaction."""
+        own = connection.get_execution_options()
+        if not connection.info[POOLED] or own.get("isolation_level") == "AUTOCOMMIT":
+            return  # somebody wants no transaction, for VACUUM
+        local = [f"SET LOCAL {name} = '{value}'" for name, value in (limits | said).items()]
+        driver: Any = connection.connection.dbapi_connection
+        if own.keys().isdisjoint(OF_BEGIN):
+            # They go with BEGIN in one message. psycopg would say a BEGIN of its own first.
+            driver.autocommit = True
+            local.insert(0, "BEGIN READ ONLY" if reads else "BEGIN")
+        connection.exec_driver_sql(
+            "; ".join(local), execution_options={"stream_results": False, "yield_per": None}
+        )
 
-        @event.listens_for(engine, "begin")
-        def set_local_limits(connection: Connection) -> None:
-            own = connection.get_execution_options()
-            if own.get("isolation_level") == "AUTOCOMMIT":
-                return  # somebody wants no transaction, for VACUUM
-            # Whatever is set lasts as long as the transaction, and goes with BEGIN in one message.
-            mode = " READ ONLY" if reads or own.get("postgresql_readonly") else ""
-            local = (f"SET LOCAL {name} = '{value}'" for name, value in (limits | said).items())
-            connection.exec_driver_sql(
-                "; ".join([f"BEGIN{mode}", *local]),
-                execution_options={"stream_results": False, "yield_per": None},
-            )
+    @event.listens_for(engine, "checkin")
+    def begin_by_itself(connection: Any, record: ConnectionPoolEntry) -> None:
+        """Let a script that asks the pool for a connection have psycopg's transactions."""
+        if connection and record.info.get(POOLED) and not reads:
+            connection.autocommit = False

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from core.engines import engine_options, new_engine, with_events
-from core.postgresql import is_pooled, set_patience
+from core.postgresql import POOLED, is_pooled, set_patience
 from tests.clients import wait_until
 
 NEON = "ep-cool-darkness-123456{}.us-east-2.aws.neon.tech"
@@ -19,20 +19,37 @@ NEON = "ep-cool-darkness-123456{}.us-east-2.aws.neon.tech"
     ("address", "pooled"),
     [
         (NEON.format("-pooler"), True),
-        (NEON.format(""), False),
+        (NEON.format(""), None),
         (f"{NEON.format('-pooler')}/app?pgbouncer=false", False),
         ("aws-0-eu-west-3.pooler.supabase.com:6543", True),
-        ("aws-0-eu-west-3.pooler.supabase.com:5432", False),  # its session mode
+        ("aws-0-eu-west-3.pooler.supabase.com:5432", None),  # its session mode
         ("db.abcdefgh.supabase.co:6543", True),
-        ("db.abcdefgh.supabase.co:5432", False),
+        ("db.abcdefgh.supabase.co:5432", None),
         ("localhost:6432/app?pgbouncer=true", True),
         ("localhost:6432/app?pgbouncer=false", False),
-        ("localhost:6432", False),
-        ("db-pooler.example.com", False),
+        ("localhost:6432", None),
+        ("db-pooler.example.com", None),
     ],
 )
-def test_which_addresses_are_poolers(address: str, pooled: bool) -> None:
-    assert is_pooled(make_url(f"postgresql://u:p@{address}")) == pooled
+def test_which_addresses_are_poolers(address: str, pooled: bool | None) -> None:
+    assert is_pooled(make_url(f"postgresql://u:p@{address}")) is pooled
+
+
+def test_a_direct_connection_costs_one_question(
+    new_postgresql: str, statements: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It finds out that there is no pooler, sets limits, and prepares statements."""
+    engine = new_engine(new_postgresql)
+    with engine.connect() as connection:
+        connection.rollback()
+        driver: Any = connection.connection.driver_connection
+        assert connection.info[POOLED] is None
+        assert driver.prepare_threshold == 5
+        statements.clear()
+        connection.execute(text("SELECT 1"))
+        assert statements == ["SELECT 1"]
+    assert caplog.text == ""
+    engine.dispose()
 
 
 def test_a_server_that_does_not_answer(new_postgresql: str) -> None:
