@@ -108,7 +108,7 @@ def create_users(bodies: UserBodies, db: SessionDep) -> Response:
 def replace_user(
     user_id: UserId, body: UserRecord, db: SessionDep, if_match: IfMatch = None
 ) -> Response:
-    """Change the name and the email of a user, and `is_active` if it is there."""
+    """Change the name and the email of a user; what else is not sent stays as it is."""
     changes = for_user(user_id, body.changes())
     user = crud.change_user(db, user_id, changes, still(if_match)) or not_found()
     db.commit()

@@ -76,8 +76,8 @@ class UserRecord(UserBody):
     id: UserId | None = None
 
     def changes(self) -> dict[str, Any]:
-        """Return what to write; `is_active` stays as it is if it was not sent."""
-        return self.model_dump(exclude={"is_active"} - self.model_fields_set)
+        """Return what to write: what was sent. A client may not know each column that there is."""
+        return self.model_dump(include=self.model_fields_set)
 
 
 UserBodies = Annotated[list[UserBody], Field(min_length=1, max_length=1000)]

@@ -97,7 +97,7 @@ async def create_user(request: Request, body: UserBody, db: SessionDep) -> Respo
 async def replace_user(
     user_id: UserId, body: UserRecord, db: SessionDep, if_match: IfMatch = None
 ) -> Response:
-    """Change the name and the email of a user, and `is_active` if it is there."""
+    """Change the name and the email of a user; what else is not sent stays as it is."""
     changes = for_user(user_id, body.changes())
     found = await db.run_sync(crud.change_user, user_id, changes, still(if_match))
     user = found or not_found()

@@ -28,8 +28,11 @@ def test_add_a_column_and_rename_it_without_stopping(reader: Reader, tmp_path: P
     _, *steps = re.split(r"^(?=\*\*\d\.)", RENAME, flags=re.MULTILINE)
     assert len(steps) == 4
     names = ["phone", "phone", "mobile", "mobile", "mobile"]
+    ada = {"name": "Ada Lovelace", "email": "ada@example.com"}
     with Server(reader.url, folder=reader.folder) as server:
         server.client.patch("/users/1", json={"phone": "0"})
+        # A client of the days before the column.
+        assert server.client.put("/users/1", json=ada).json()["phone"] == "0"
     for number, step in enumerate(steps):
         before = tmp_path / f"before{number}"
         shutil.copytree(reader.folder, before)
@@ -47,6 +50,10 @@ def test_add_a_column_and_rename_it_without_stopping(reader: Reader, tmp_path: P
                     writer.client.patch(path, json={written: "two"})
                     for server, name in servers:
                         assert server.client.get(path).json()[name] == "two"
+                    writer.client.put(path, json=body | {written: "three"})
+                    writer.client.put(path, json={"name": "Bob", "email": "bob@example.com"})
+                    for server, name in servers:
+                        assert server.client.get(path).json()[name] == "three"
                     assert writer.client.delete(path).status_code == 200
                 # Old code has the last word, which must not be forgotten in the next step.
                 new.client.patch("/users/1", json={names[number + 1]: "new"})
