@@ -25,6 +25,8 @@ class User(Base):
         CheckConstraint("length(email) <= 254", name="email_length"),
         # Ada@example.com and ada@example.com are the same address for nearly every mail server.
         CheckConstraint("email = lower(email)", name="email_lower"),
+        # SQLite stores anything in any column, from other programs.
+        CheckConstraint("is_active IN (true, false)", name="is_active"),
         # For GET /users by name, and for GET /users?is_active=... in each order. A column in an
         # index need not be read from the table, so is_active is there as well: to count is faster.
         Index(None, "name", "id"),

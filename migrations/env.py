@@ -1,5 +1,6 @@
 """What `alembic` runs: migrations of the database that the app uses."""
 
+import io
 import logging
 import re
 import sys
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 import models  # noqa: F401, its tables enter themselves in Base.metadata
 from core import tables
 from core.engines import explain
-from core.postgresql import set_patience
+from core.postgresql import LOCK_LIMIT, set_patience
 from database import Base, engine
 
 # The columns that migrations have created.
@@ -76,47 +77,83 @@ def broken_references(connection: Connection) -> set[Any]:
     return set(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
 
 
+def print_script() -> None:
+    """Print what `alembic upgrade FROM:TO --sql` asks for: one transaction, which ends at an error.
+
+    All of it or nothing: a migration that has to look at the data refuses with a CommandError.
+    """
+    script = io.StringIO()
+    context.configure(
+        dialect_name=engine.name,
+        output_buffer=script,
+        literal_binds=True,
+        target_metadata=Base.metadata,
+        render_as_batch=True,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        if engine.name == "postgresql":  # as run() does it
+            context.execute(f"SET LOCAL lock_timeout = '{LOCK_LIMIT}s'")
+            context.execute("SELECT pg_advisory_xact_lock(1)")
+        context.run_migrations()
+    # Without it, psql and sqlite3 go on after an error, and end as if all were well.
+    stop = {"postgresql": r"\set ON_ERROR_STOP on", "sqlite": ".bail on"}[engine.name]
+    print(f"{stop}\n\n{script.getvalue().strip()}")
+
+
+def run(connection: Connection) -> None:
+    """Run migrations, all of them in one transaction: if one fails, the database is as before."""
+    before = last_ids(connection)
+    broken = broken_references(connection)
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=True,  # so that what is written for PostgreSQL also runs on SQLite
+        transactional_ddl=True,
+        include_object=ours,
+    )
+    for told in ("alembic.runtime.migration", "alembic.autogenerate"):
+        logging.getLogger(told).addHandler(logging.StreamHandler(sys.stdout))
+        logging.getLogger(told).setLevel("INFO")
+    context.run_migrations()
+    keep_last_ids(connection, before)
+    # What referred to nobody before is no fault of a migration.
+    for row in broken_references(connection) - broken:
+        raise CommandError(f"{row[0]} would refer to a row of {row[2]} that is not there")
+    connection.commit()
+
+
+def connect_and_run() -> None:
+    """Run migrations; exit with one line if the database cannot be used, or refuses something."""
+    started = False
+    try:
+        with engine.connect() as connection:
+            if engine.name == "sqlite":
+                # SQLite cannot change a column or a rule: Alembic copies the table to a new one and
+                # drops the old one. That must not delete what refers to it.
+                connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+            tables.lock_schema(connection)
+            if engine.name == "postgresql":
+                # The limit of a request is too short for an index on millions of rows. That of
+                # waiting for a lock stays: everybody else would have to wait behind us.
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                set_patience(connection, None)
+            started = True
+            run(connection)
+    except TimeoutError as error:
+        sys.exit(explain(error, engine))
+    except DBAPIError as error:
+        if not started:
+            sys.exit(explain(error, engine))
+        statement = " ".join((error.statement or "").split())[:200]
+        sys.exit(f"Failed, nothing has changed: {str(error.orig).splitlines()[0]} [{statement}]")
+    finally:
+        engine.dispose()
+
+
 # SQLite cannot read an index on an expression, and so leaves it alone.
 warnings.filterwarnings("ignore", "Skipped unsupported reflection")
-started = False
-try:
-    with engine.connect() as connection:
-        if engine.name == "sqlite":
-            # SQLite cannot change a column or a rule: Alembic copies the table to a new one and
-            # drops the old one. That must not delete what refers to it.
-            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-        tables.lock_schema(connection)
-        if engine.name == "postgresql":
-            # The limit of a request is too short for an index on millions of rows. That of waiting
-            # for a lock stays: everybody else would have to wait behind us.
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            set_patience(connection, None)
-        before = last_ids(connection)
-        broken = broken_references(connection)
-        # All migrations in one transaction: whatever goes wrong, the database stays as it was.
-        context.configure(
-            connection=connection,
-            target_metadata=Base.metadata,
-            render_as_batch=True,  # so that what is written for PostgreSQL also runs on SQLite
-            transactional_ddl=True,
-            include_object=ours,
-        )
-        for told in ("alembic.runtime.migration", "alembic.autogenerate"):
-            logging.getLogger(told).addHandler(logging.StreamHandler(sys.stdout))
-            logging.getLogger(told).setLevel("INFO")
-        started = True
-        context.run_migrations()
-        keep_last_ids(connection, before)
-        # What referred to nobody before is no fault of a migration.
-        for row in broken_references(connection) - broken:
-            raise CommandError(f"{row[0]} would refer to a row of {row[2]} that is not there")
-        connection.commit()
-except TimeoutError as error:
-    sys.exit(explain(error, engine))
-except DBAPIError as error:
-    if not started:
-        sys.exit(explain(error, engine))
-    statement = " ".join((error.statement or "").split())[:200]
-    sys.exit(f"Failed, nothing has changed: {str(error.orig).splitlines()[0]} [{statement}]")
-finally:
-    engine.dispose()
+if context.is_offline_mode():
+    print_script()
+else:
+    connect_and_run()

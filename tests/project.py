@@ -29,14 +29,15 @@ class Project:
         """Run the command `alembic` in this process; raises SystemExit if it fails."""
         command = CommandLine("alembic")
         options = command.parser.parse_args(arguments)
-        printed = io.StringIO()
+        printed, errors = io.StringIO(), io.StringIO()
         config = Config(toml_file=ROOT / "pyproject.toml", cmd_opts=options, stdout=printed)
         config.set_main_option("script_location", str(self.folder))
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
             try:
                 command.run_cmd(config, options)
             except SystemExit as error:
-                said = error.code if isinstance(error.code, str) else printed.getvalue()
+                all_of_it = printed.getvalue() + errors.getvalue()
+                said = error.code if isinstance(error.code, str) else all_of_it
                 raise SystemExit(said) from None
             finally:
                 for told in ("alembic.runtime.migration", "alembic.autogenerate"):

@@ -1,4 +1,4 @@
-"""Users (b7d2e0964f15 does it).
+"""Users (3fa81c6d20e7 does it).
 
 Revision ID: 4c1d7a90b2e3
 Revises:

@@ -1,0 +1,1 @@
+"""What Alembic runs, and what its files say."""

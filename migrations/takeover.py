@@ -1,0 +1,281 @@
+"""Make a table of users into the one that is wanted, whatever it looked like before.
+
+It may be one of an earlier version, or one that the code of a course has made: without a rule, an
+index or `is_active`, with other names, with a column more. What is there is compared with what is
+wanted. If a user does not fit, nothing changes.
+"""
+
+import logging
+import re
+from typing import Any, NoReturn
+
+import sqlalchemy as sa
+from alembic import context, op
+from alembic.util import CommandError
+
+from core.tables import create_search_index
+
+log = logging.getLogger("alembic.runtime.migration")
+
+
+def take_over(table: sa.Table, revision: str) -> None:
+    """Create the table, or change the one that is there into it; `revision` does so."""
+    if context.is_offline_mode():
+        raise CommandError(
+            f"{revision} looks at the data, and so there is no SQL of it: run alembic upgrade "
+            f"{revision} first; alembic upgrade {revision}:head --sql has the rest"
+        )
+    connection = op.get_bind()
+    if not sa.inspect(connection).has_table("user"):
+        table.create(connection)
+    else:
+        check_columns(connection, table)
+        check_users(connection)
+        # With || '' both are plain text: a column may say NOCASE, for which A is a.
+        lower = "UPDATE \"user\" SET email = lower(email) WHERE email || '' <> lower(email) || ''"
+        op.execute(lower)
+        change = copy_table if connection.dialect.name == "sqlite" else alter_table
+        change(connection, table)
+    create_search_index(connection, "user", "email", "upper(name)")
+
+
+# ---- What stops it
+
+
+def stop(reason: str) -> NoReturn:
+    """Stop the command; env.py takes everything back."""
+    raise CommandError(f"{reason}; nothing has changed")
+
+
+def columns_of(connection: sa.Connection) -> dict[str, Any]:
+    """Return what SQLAlchemy reads of each column of the table, by name."""
+    return {column["name"]: column for column in sa.inspect(connection).get_columns("user")}
+
+
+def check_columns(connection: sa.Connection, table: sa.Table) -> None:
+    """Stop at a column that is missing, or that only other code can fill."""
+    there = columns_of(connection)
+    for name in ("id", "name", "email"):
+        if name not in there:
+            stop(f"there is no user.{name}: add it, with a value for each user")
+    key = sa.inspect(connection).get_pk_constraint("user")["constrained_columns"]
+    if key != ["id"] or not isinstance(there["id"]["type"], sa.Integer):
+        stop("user.id is not a whole number that is the primary key")
+    for name, column in there.items():
+        filled = column["nullable"] or column["default"]
+        if not (
+            name in table.columns or filled or column.get("identity") or column.get("computed")
+        ):
+            needs = "needs a value, and this migration does not know it"
+            stop(f"user.{name} {needs}: let it be NULL (docs/migrations.md says how)")
+
+
+def check_users(connection: sa.Connection) -> None:
+    """Stop at users whom the rules do not allow."""
+    problems = {
+        "name IS NULL": "NULL for a name",
+        "email IS NULL": "NULL for an email",
+        "is_active IS NULL": "NULL for is_active",
+        "length(name) NOT BETWEEN 1 AND 100": "a name that is empty, or longer than 100",
+        "length(email) > 254": "an email that is longer than 254",
+    }
+    if connection.dialect.name == "sqlite":  # which stores anything in any column
+        problems["is_active NOT IN (0, 1)"] = "an is_active that is neither 0 nor 1"
+    if "is_active" not in columns_of(connection):
+        problems = {rule: text for rule, text in problems.items() if "is_active" not in rule}
+    for condition, problem in problems.items():
+        found = connection.execute(sa.text(f'SELECT id FROM "user" WHERE {condition} ORDER BY id'))
+        ids = [str(user_id) for user_id in found.scalars().fetchmany(6)]
+        if ids:
+            named = ", ".join(ids[:5]) + (" and others" if len(ids) > 5 else "")
+            who = f"user {named} has" if len(ids) == 1 else f"users {named} have"
+            stop(f"{who} {problem}: change that, or delete them")
+    lower = 'SELECT lower(email) FROM "user" GROUP BY lower(email) HAVING count(*) > 1'
+    for email in connection.scalars(sa.text(lower)):
+        same = sa.text('SELECT id, email FROM "user" WHERE lower(email) = :email ORDER BY id')
+        owners = connection.execute(same, {"email": email}).fetchmany(2)
+        both = " and ".join(f"{owner.id} ({owner.email})" for owner in owners)
+        stop(f"users {both} have the same email in lower case: change one of them")
+
+
+def replaced(sql: str) -> bool:
+    """Tell whether ours does what this index or rule did."""
+    plain = re.search(r"\(\W*(id|email)\W*\)", sql)
+    return bool(plain or (re.search(r"\(\W*name\W*\)", sql) and "UNIQUE" not in sql.upper()))
+
+
+# ---- SQLite: a new table, and the rows copied
+
+
+def copy_table(connection: sa.Connection, table: sa.Table) -> None:
+    """Copy the users to a table as it is wanted, which is how SQLite changes rules.
+
+    What belongs to columns that the code does not know is written as it was, word for word; so are
+    CHECKs, references, triggers, and indexes on anything but our columns.
+    """
+    ours = set(table.columns.keys())
+    names = {each.name for each in table.constraints} | {each.name for each in table.indexes}
+    sql = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'user' AND sql IS NOT NULL"
+    made = connection.exec_driver_sql(sql).all()
+    columns, rules = parts_of(str(sa.schema.CreateTable(table).compile(connection)))
+    their_columns, their_rules = parts_of(next(each.sql for each in made if each.type == "table"))
+    theirs = set(their_columns) - ours
+    for name in their_columns:
+        if name in theirs:
+            columns[name] = their_columns[name]
+        else:  # CHECKs that stand behind a column of ours
+            rules += re.findall(
+                r"(?i)\bCHECK\s*\((?:[^()']|'[^']*'|\([^()]*\))*\)", their_columns[name]
+            )
+    for rule in their_rules:
+        named = re.match(r'(?i)CONSTRAINT\s+["\[`]?(\w+)', rule)
+        known = re.search(r"(?i)\b(PRIMARY\s+KEY|UNIQUE)\b", rule) and not mentions(rule, theirs)
+        if known or (named and named[1] in names) or rule in rules:
+            if not replaced(rule):
+                log.info("Left out: %s", rule)
+        else:
+            rules.append(rule)
+    connection.exec_driver_sql(f'CREATE TABLE "_user" ({", ".join((*columns.values(), *rules))})')
+    stored = connection.exec_driver_sql("PRAGMA table_xinfo('user')").all()
+    copied = [f'"{column.name}"' for column in stored if column.hidden == 0]  # and not generated
+    values = list(copied)
+    if "is_active" not in their_columns:
+        copied.append("is_active")
+        values.append("1")
+    connection.exec_driver_sql(
+        f'INSERT INTO "_user" ({", ".join(copied)}) SELECT {", ".join(values)} FROM "user"'
+    )
+    kept = [each.sql for each in made if each.type == "trigger"]
+    for index in (each for each in made if each.type == "index"):
+        found = connection.exec_driver_sql(f"PRAGMA index_info('{index.name}')").all()
+        some_rows = re.search(r"(?i)\bWHERE\b", index.sql)
+        if some_rows or not ours.issuperset(column.name for column in found):
+            if index.name not in names | {"uq_user_email_lower"}:
+                kept.append(index.sql)
+        elif index.name not in names and not replaced(index.sql):
+            log.info("Left out: %s", index.sql)
+    # As before 2018: what refers to the table does not follow it to another name.
+    connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
+    connection.exec_driver_sql('DROP TABLE "user"')
+    connection.exec_driver_sql('ALTER TABLE "_user" RENAME TO "user"')
+    connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
+    for sql in kept:
+        connection.exec_driver_sql(sql)
+    for new in table.indexes:
+        new.create(connection)
+
+
+def parts_of(create_table: str) -> tuple[dict[str, str], list[str]]:
+    """Return the columns of a CREATE TABLE by name, and its rules, each as it is written.
+
+    `CREATE TABLE t (id INT, "a b" TEXT DEFAULT ',', UNIQUE (id))` has the columns
+    `{"id": 'id INT', "a b": '"a b" TEXT DEFAULT ',''}` and the rules `["UNIQUE (id)"]`.
+    """
+    text = create_table[create_table.index("(") + 1 : create_table.rindex(")")]
+    tokens = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|."""
+    parts, depth = [""], 0
+    for piece in re.findall(tokens, text, re.DOTALL):
+        depth += {"(": 1, ")": -1}.get(piece, 0)
+        if piece == "," and depth == 0:
+            parts.append("")
+        elif not piece.startswith(("--", "/*")):
+            parts[-1] += piece
+    columns, rules = {}, []
+    for part in map(str.strip, parts):
+        if re.match(r"(?i)(CONSTRAINT|PRIMARY\s+KEY|UNIQUE|CHECK|FOREIGN\s+KEY)\b", part):
+            rules.append(part)
+        elif name := re.match(r'"((?:[^"]|"")*)"|`([^`]*)`|\[([^\]]*)\]|(\w+)', part):
+            columns[next(group for group in name.groups() if group is not None)] = part
+    return columns, rules
+
+
+def mentions(sql: str, names: set[str]) -> bool:
+    """Tell whether one of the names stands in a piece of SQL, as a word of its own."""
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql) for name in names)
+
+
+# ---- PostgreSQL: changed in its place
+
+
+def alter_table(connection: sa.Connection, table: sa.Table) -> None:
+    """Change types, rules and indexes of our columns; leave alone what belongs to others."""
+    inspector = sa.inspect(connection)
+    there = columns_of(connection)
+    ours = set(table.columns.keys())
+    if "is_active" not in there:
+        op.execute('ALTER TABLE "user" ADD COLUMN is_active BOOLEAN DEFAULT true NOT NULL')
+        op.execute('ALTER TABLE "user" ALTER is_active DROP DEFAULT')
+    key = inspector.get_pk_constraint("user")["name"]
+    if key != "pk_user":
+        op.execute(f'ALTER TABLE "user" RENAME CONSTRAINT "{key}" TO pk_user')
+    done = {"pk_user"}
+    for unique in inspector.get_unique_constraints("user"):
+        name, columns = unique["name"], unique["column_names"]
+        if columns == ["email"] and "uq_user_email" not in done:
+            if name != "uq_user_email":  # renamed, because another table may refer to it
+                op.execute(f'ALTER TABLE "user" RENAME CONSTRAINT "{name}" TO uq_user_email')
+            done.add("uq_user_email")
+        elif ours.issuperset(columns):
+            log.info("Left out: UNIQUE (%s)", ", ".join(columns))
+            op.execute(f'ALTER TABLE "user" DROP CONSTRAINT "{name}"')
+    wanted_columns = {
+        str(index.name): [column.name for column in index.columns] for index in table.indexes
+    }
+    for index in inspector.get_indexes("user"):
+        name, parts = str(index["name"]), index["column_names"]
+        options = index.get("dialect_options", {})
+        own = options.get("postgresql_where") or options.get("postgresql_using")
+        other = name in wanted_columns and wanted_columns[name] != parts
+        plain = None not in parts and ours.issuperset(parts) and not own
+        if "duplicates_constraint" in index or (name in wanted_columns and not other):
+            continue
+        if index["unique"] and parts == ["email"] and plain and "uq_user_email" not in done:
+            rule = f'ADD CONSTRAINT uq_user_email UNIQUE USING INDEX "{name}"'
+            op.execute(f'ALTER TABLE "user" {rule}')
+            done.add("uq_user_email")
+        elif plain or other or name == "uq_user_email_lower":
+            if not replaced(
+                f"{'UNIQUE ' if index['unique'] else ''}({', '.join(map(str, parts))})"
+            ):
+                log.info("Left out: index %s", name)
+            op.execute(f'DROP INDEX "{name}"')
+    boolean = isinstance(there.get("is_active", {}).get("type", sa.Boolean()), sa.Boolean)
+    for check in inspector.get_check_constraints("user"):
+        done.add(str(check["name"]))
+        if not boolean and mentions(check["sqltext"], {"is_active"}):  # IN (0, 1)
+            op.execute(f'ALTER TABLE "user" DROP CONSTRAINT "{check["name"]}"')
+    for column in table.columns:
+        before = there.get(column.name)
+        if before is None:
+            continue
+        types = [kind.compile(connection.dialect) for kind in (before["type"], column.type)]
+        if types[0] != types[1]:  # else a view of the column would be in the way for nothing
+            using = None
+            if column.name == "is_active":
+                using = "is_active::text::boolean"
+                op.execute('ALTER TABLE "user" ALTER is_active DROP DEFAULT')
+            op.alter_column("user", column.name, type_=column.type, postgresql_using=using)
+        op.alter_column("user", column.name, nullable=False)
+    for constraint in table.constraints:
+        if constraint.name not in done:
+            connection.execute(sa.schema.AddConstraint(constraint))
+    for new in table.indexes:
+        new.create(connection, checkfirst=True)
+    number_on(connection)
+
+
+def number_on(connection: sa.Connection) -> None:
+    """Let ids go on after the highest, also where somebody has chosen them."""
+    sequence_of = sa.text("SELECT pg_get_serial_sequence('\"user\"', 'id')")
+    if connection.scalar(sequence_of) is None:
+        used = re.search(r"nextval\('([^']+)'", columns_of(connection)["id"]["default"] or "")
+        if used:
+            op.execute(f'ALTER SEQUENCE {used[1]} OWNED BY "user".id')
+        else:
+            op.execute('ALTER TABLE "user" ALTER id ADD GENERATED BY DEFAULT AS IDENTITY')
+    sequence = connection.scalar(sequence_of)
+    op.execute(f"ALTER SEQUENCE {sequence} AS bigint")
+    op.execute(
+        f"SELECT setval('{sequence}', greatest(max(id), (SELECT last_value FROM {sequence})))"
+        ' FROM "user" HAVING max(id) IS NOT NULL'
+    )
