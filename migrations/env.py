@@ -80,7 +80,7 @@ def broken_references(connection: Connection) -> set[Any]:
 def print_script() -> None:
     """Print what `alembic upgrade FROM:TO --sql` asks for: one transaction, which ends at an error.
 
-    All of it or nothing: a migration that has to look at the data refuses with a CommandError.
+    All of it or nothing: exit with one line if a migration has to look at the data.
     """
     script = io.StringIO()
     context.configure(
@@ -91,11 +91,14 @@ def print_script() -> None:
         render_as_batch=True,
         transactional_ddl=True,
     )
-    with context.begin_transaction():
-        if engine.name == "postgresql":  # as run() does it
-            context.execute(f"SET LOCAL lock_timeout = '{LOCK_LIMIT}s'")
-            context.execute("SELECT pg_advisory_xact_lock(1)")
-        context.run_migrations()
+    try:
+        with context.begin_transaction():
+            if engine.name == "postgresql":  # as connect_and_run() does it
+                context.execute(f"SET LOCAL lock_timeout = '{LOCK_LIMIT}s'")
+                context.execute("SELECT pg_advisory_xact_lock(1)")
+            context.run_migrations()
+    except CommandError as error:  # Alembic would print it to where the script goes
+        sys.exit(f"Failed: {error}")
     # Without it, psql and sqlite3 go on after an error, and end as if all were well.
     stop = {"postgresql": r"\set ON_ERROR_STOP on", "sqlite": ".bail on"}[engine.name]
     print(f"{stop}\n\n{script.getvalue().strip()}")
