@@ -1,10 +1,8 @@
 """The tables: created in a new database, compared with the code in one that has them already."""
 
-import ast
 import logging
 import time
 import warnings
-from pathlib import Path
 from types import ModuleType
 
 from sqlalchemy import (
@@ -20,17 +18,14 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, TimeoutError
+from sqlalchemy.exc import DBAPIError, TimeoutError
+
+from core import revisions
+from core.revisions import OutdatedError
 
 log = logging.getLogger(__name__)
 
 MAX_MIGRATION = 600  # seconds that others wait for one
-
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
-
-
-class OutdatedError(SQLAlchemyError):
-    """The tables are not those that the code needs; the text says what to do."""
 
 
 def lock_schema(connection: Connection) -> None:
@@ -60,7 +55,7 @@ def create(connection: Connection, metadata: MetaData, models: ModuleType) -> No
     done = set()
     if inspector.has_table("alembic_version"):
         done = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
-    followed = revisions()
+    followed = revisions.followed()
     newest = followed.keys() - set().union(*followed.values())
     if done - followed.keys():
         lost = min(done - followed.keys())
@@ -123,36 +118,12 @@ def tables_in(models: ModuleType) -> list[Table]:
     return [table for table in found if isinstance(table, Table)]
 
 
-def revisions() -> dict[str, set[str]]:
-    """Return the revisions that this code knows, each with those that it follows.
-
-    They are read as text: to load Alembic takes 70 ms, at each start.
-    """
-    followed: dict[str, set[str]] = {}
-    for path in (MIGRATIONS / "versions").glob("*.py"):
-        values = {}
-        for line in ast.parse(path.read_text(encoding="utf-8")).body:
-            match line:  # as revision = "..." or as revision: str = "..."
-                case (
-                    ast.Assign(targets=[ast.Name(name)], value=ast.expr() as value)
-                    | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
-                ) if name in ("revision", "down_revision"):
-                    values[name] = ast.literal_eval(value)
-        before = values["down_revision"] or ()  # None for the first one, two after a merge
-        followed[values["revision"]] = {before} if isinstance(before, str) else set(before)
-    lost = set().union(*followed.values()) - followed.keys()
-    if lost:
-        missing = f"migrations/versions lacks {min(lost)}, which others follow"
-        raise OutdatedError(f"{missing}: get it back")
-    return followed
-
-
 def stamp(connection: Connection) -> None:
     """Enter in a new database that no migration has to be run."""
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    script = ScriptDirectory(str(MIGRATIONS))
+    script = ScriptDirectory(str(revisions.MIGRATIONS))
     MigrationContext.configure(connection).stamp(script, "heads")
 
 

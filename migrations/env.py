@@ -2,7 +2,6 @@
 
 import io
 import logging
-import re
 import sys
 import warnings
 from typing import Any
@@ -13,28 +12,25 @@ from sqlalchemy import Connection, Inspector, Table, event, inspect, text
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
 import models  # noqa: F401, its tables enter themselves in Base.metadata
-from core import tables
+from core import revisions, tables
 from core.engines import explain
 from core.postgresql import LOCK_LIMIT, set_patience
 from database import Base, engine
 
-# The columns that migrations have created.
-WRITTEN: set[str] = set()
-for path in (tables.MIGRATIONS / "versions").glob("*.py"):
-    WRITTEN |= set(re.findall(r"""\bColumn\(\s*["'](\w+)["']""", path.read_text("utf-8")))
+WRITTEN = revisions.columns()
 
 
 def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
     """Leave alone what only the database knows, and what might be somebody else's.
 
-    That is a table, a column that no migration has created, with all that belongs to it, and an
-    index on an expression, on a part of the rows, or like GIN, which SQLite does not have.
+    That is a table, a column that no migration has created in it, with all that belongs to it, and
+    an index on an expression, on a part of the rows, or like GIN, which SQLite does not have.
     """
     if compared is not None or not reflected:
         return True
     if kind == "table":
         return False
-    known = {*Base.metadata.tables[thing.table.name].columns.keys(), *WRITTEN}
+    known = {*Base.metadata.tables[thing.table.name].columns.keys(), *WRITTEN[thing.table.name]}
     columns = [thing] if kind == "column" else list(thing.columns)
     if any(column.name not in known for column in columns):
         return False

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 os.environ["DATABASE_URL"] = f"sqlite:///{tempfile.mkdtemp()}/app.db"
 os.environ |= {"DEBUG": "false", "CORS_ORIGINS": "", "SECRET_KEY": "secret" * 6}
 
+import core.revisions
 import core.tables
 import database
 import main
@@ -127,7 +128,7 @@ def project(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     engine, bind = new_engine(url), database.engine
     monkeypatch.setattr(database.Base, "metadata", metadata)
     monkeypatch.setattr(database, "engine", engine)
-    monkeypatch.setattr(core.tables, "MIGRATIONS", folder)
+    monkeypatch.setattr(core.revisions, "MIGRATIONS", folder)
     database.SessionLocal.configure(bind=engine)
     yield Project(engine, folder, metadata)
     database.SessionLocal.configure(bind=bind)

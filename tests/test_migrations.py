@@ -16,10 +16,9 @@ import core.tables
 import database
 import main
 from benchmarks.server import ROOT, free_port
-from core import postgresql
+from core import postgresql, revisions
 from core.engines import new_engine
 from core.postgresql import set_patience
-from core.tables import revisions
 from tests.processes import needs, run_python
 from tests.project import HEAD, Project
 
@@ -392,7 +391,7 @@ def test_the_revisions_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Read without Alembic, which takes its time to load; in each way to write them."""
     versions = tmp_path / "versions"
     shutil.copytree(ROOT / "migrations" / "versions", versions)
-    monkeypatch.setattr(core.tables, "MIGRATIONS", tmp_path)
+    monkeypatch.setattr(revisions, "MIGRATIONS", tmp_path)
     before = f'down_revision: str | None = (\n    "{HEAD}"\n)\nbranch_labels = None\n'
     for name in ("a" * 12, "b" * 12):
         (versions / f"{name}.py").write_text(
@@ -401,11 +400,11 @@ def test_the_revisions_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     merge = f'revision = "{"c" * 12}"\ndown_revision = (\n    "{"a" * 12}",\n    "{"b" * 12}",\n)\n'
     (versions / "merge.py").write_text(merge)
     script = ScriptDirectory(str(tmp_path))
-    assert revisions() == {
+    assert revisions.followed() == {
         migration.revision: set(migration._all_down_revisions)
         for migration in script.walk_revisions()
     }
-    assert {FIRST, SECOND, "c" * 12} <= revisions().keys()
+    assert {FIRST, SECOND, "c" * 12} <= revisions.followed().keys()
 
 
 def test_a_start_loads_no_alembic(tmp_path: Path) -> None:

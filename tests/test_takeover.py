@@ -1,5 +1,6 @@
 """`alembic upgrade head` takes a database along that somebody else's code has made."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session, declarative_base
 
 import main
 from benchmarks.server import ROOT
+from core import revisions
 from tests.project import HEAD, Project
 
 # As lessons write it; each is run as it stands.
@@ -162,6 +164,44 @@ def test_what_belongs_to_other_columns_stays(project: Project, plain: Engine) ->
     project.alembic("revision", "--autogenerate", "-m", "nothing")
     (path,) = (project.folder / "versions").glob("*nothing*")
     assert "drop" not in path.read_text()
+
+
+PRODUCT = """
+def upgrade():
+    op.create_table(
+        "item", sa.Column("id", sa.Integer(), primary_key=True), sa.Column("name", sa.String())
+    )
+    op.add_column("item", sa.Column("created_at", sa.DateTime()))
+    op.rename_table("item", "product")
+    with op.batch_alter_table("product") as batch_op:
+        batch_op.add_column(sa.Column("phone", sa.String()))
+        batch_op.add_column(sa.Column("age", sa.Integer()))
+    with op.batch_alter_table("product") as batch_op:
+        batch_op.alter_column("age", new_column_name="town_id")
+    with op.batch_alter_table("user") as batch_op:
+        batch_op.add_column(sa.Column("note", sa.String()))
+"""
+
+
+def test_a_column_of_another_table_is_not_taken_for_ours(project: Project, plain: Engine) -> None:
+    """Somebody's table has columns of the same names as those that a course has left here."""
+    run_lesson(MORE_COLUMNS.replace('CheckConstraint("age > 0"), ', ""), plain)
+    project.alembic("upgrade", "head")
+    project.add_users("ada@example.com")
+    path = project.add_migration("pass")
+    path.write_text(path.read_text().partition("def upgrade")[0] + PRODUCT)
+    project.alembic("upgrade", "head")
+    project.alembic("revision", "--autogenerate", "-m", "anything")
+    (path,) = (project.folder / "versions").glob("*anything*")
+    # Of the columns that are not in models.py, it may drop the one that a migration has made there.
+    dropped = re.findall(r"drop_column\('(\w+)'\)", path.read_text())
+    assert dropped == ["note"]
+    project.alembic("upgrade", "head")
+    (ada,) = rows(plain, "user")
+    assert ada["created_at"] is not None
+    assert {"phone", "age", "town_id"} <= ada.keys()
+    # In a table of ours, too, what a migration has made there is found, under each name of it.
+    assert revisions.columns()["product"] == {"id", "name", "created_at", "phone", "age", "town_id"}
 
 
 # A table as SQL makes it, and what has to be in it afterwards as well; on which database.
