@@ -5,7 +5,7 @@ is built once, with a parameter for each value that changes.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from operator import itemgetter
@@ -30,7 +30,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, TimeoutError
 from sqlalchemy.orm import Session
 
 from models import User
@@ -65,6 +65,7 @@ CONDITIONS = {
 
 
 Check = Callable[[Row[Any]], None]
+TRIES = 5  # how often a user is read again who has changed between a check and a change
 
 
 class Page(NamedTuple):
@@ -115,19 +116,14 @@ def change_user(
     `check` raises if it is not the user that is to be changed. Between the check and the change,
     nobody else can change it. Raises IntegrityError if another user has the new email.
     """
-    same: list[ColumnElement[bool]] = []
-    if check or not changes:
-        user = find_user(db, user_id)
-        if user and check:
-            check(user)
-            same = unchanged(user)
-        if user is None or not changes:
-            return user
-    change = update(users).where(users.c.id == user_id, *same).values(**changes)
-    changed = db.execute(change.returning(*COLUMNS)).first()
-    if same and changed is None:  # somebody else was faster
-        return change_user(db, user_id, changes, check)
-    return changed
+    for same in tries(db, user_id, check):
+        if not changes:
+            return find_user(db, user_id)
+        change = update(users).where(users.c.id == user_id, *same).values(**changes)
+        changed = db.execute(change.returning(*COLUMNS)).first()
+        if changed or not same:
+            return changed
+    return None
 
 
 def delete_user(db: Session, user_id: int, check: Check | None = None) -> bool:
@@ -135,23 +131,33 @@ def delete_user(db: Session, user_id: int, check: Check | None = None) -> bool:
 
     `check` is that of change_user(). Raises IntegrityError if other data refers to the user.
     """
-    same: list[ColumnElement[bool]] = []
-    if check:
+    for same in tries(db, user_id, check):
+        deleted = delete(users).where(users.c.id == user_id, *same).returning(users.c.id)
+        found = db.execute(deleted).first() is not None
+        if found or not same:
+            return found
+    return False
+
+
+def tries(
+    db: Session, user_id: int, check: Check | None
+) -> Iterator[Sequence[ColumnElement[bool]]]:
+    """Yield the condition that a user still is what `check` has seen, as often as that makes sense.
+
+    A change that finds nobody has come after somebody else's, and the next check tells. None is
+    yielded if there is no such user. Raises TimeoutError if it never comes to an end, as with a
+    value that is read as another one than is stored.
+    """
+    if check is None:
+        yield ()
+        return
+    for _ in range(TRIES):
         user = find_user(db, user_id)
         if user is None:
-            return False
+            return
         check(user)
-        same = unchanged(user)
-    deleted = delete(users).where(users.c.id == user_id, *same).returning(users.c.id)
-    found = db.execute(deleted).first() is not None
-    if same and not found:
-        return delete_user(db, user_id, check)
-    return found
-
-
-def unchanged(user: Row[Any]) -> list[ColumnElement[bool]]:
-    """Return the condition that a user still has what has been read."""
-    return [users.c[name].is_not_distinct_from(value) for name, value in user._asdict().items()]
+        yield [users.c[name].is_not_distinct_from(value) for name, value in user._asdict().items()]
+    raise TimeoutError(f"user {user_id} is never what it has just been")
 
 
 # ---- Pages of users

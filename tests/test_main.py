@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import IntegrityError
 
 from database import SessionLocal
 from main import app
@@ -239,6 +240,26 @@ def test_any_user_or_none(client: TestClient, method: str, path: str, body: obje
         assert response.status_code == 404
     create(client, ADA)
     assert client.request(method, path, json=body, headers={"If-Match": "*"}).status_code == 200
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("method", "path", "body"), [EDITS[0], EDITS[2], EDITS[4]])
+def test_a_row_that_does_not_read_back_as_it_is_stored(
+    client: TestClient, engine: Engine, method: str, path: str, body: object
+) -> None:
+    """From a browser for SQLite, say; the table refuses that, unless it is told not to."""
+    create(client, ADA)
+    update = 'UPDATE "user" SET is_active = 2'
+    with engine.connect() as connection, pytest.raises(IntegrityError, match="ck_user_is_active"):
+        connection.exec_driver_sql(update)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+        connection.exec_driver_sql(update)
+        connection.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")
+    tag = client.get("/users/1").headers["ETag"]
+    response = client.request(method, path, json=body, headers={"If-Match": tag})
+    assert response.status_code == 503
+    assert client.request(method, path, json=body).status_code == 200  # whatever it was
 
 
 def test_health(client: TestClient) -> None:

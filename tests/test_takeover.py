@@ -376,6 +376,15 @@ PROBLEMS = [
 ]
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("value", ["2", "'true'"])
+def test_what_only_sqlite_stores(project: Project, plain: Engine, value: str) -> None:
+    run_lesson(FASTAPI_TUTORIAL, plain)
+    project.execute(f"INSERT INTO \"user\" VALUES (1, 'A', 'a@x.de', {value})")
+    with pytest.raises(SystemExit, match="user 1 has an is_active that is neither 0 nor 1"):
+        project.alembic("upgrade", "head")
+
+
 @pytest.mark.parametrize(("statements", "complaint"), PROBLEMS)
 def test_what_does_not_fit_changes_nothing(
     project: Project, plain: Engine, statements: list[str], complaint: str
