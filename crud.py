@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, TimeoutError
 from sqlalchemy.orm import Session
 
+from core.postgresql import IdsBehindError, is_of_primary_key
 from models import User
 from schemas import COUNTED, UserBody, UserQuery, UserRead
 
@@ -86,7 +87,21 @@ def find_user(db: Session, user_id: int) -> Row[Any] | None:
 
 def create_user(db: Session, body: UserBody) -> Row[Any]:
     """Create a user; raises IntegrityError if the email is taken."""
-    return db.execute(INSERT_USERS, body.model_dump()).one()
+    return insert_users(db, [body.model_dump()])[0]
+
+
+def insert_users(db: Session, rows: list[dict[str, Any]]) -> Sequence[Row[Any]]:
+    """Insert rows and return them as users, in that order."""
+    nothing_before = not db.in_transaction()
+    try:
+        return db.execute(INSERT_USERS, rows).all()
+    except (IdsBehindError, IntegrityError) as error:
+        # An import has used the id that came next. It has none that is used after it.
+        behind = isinstance(error, IdsBehindError) or is_of_primary_key(error.orig)
+        if not (behind and nothing_before):
+            raise
+        db.rollback()
+        return db.execute(INSERT_USERS, rows).all()
 
 
 def create_users(db: Session, bodies: Sequence[UserBody]) -> list[Row[Any]]:
@@ -97,7 +112,7 @@ def create_users(db: Session, bodies: Sequence[UserBody]) -> list[Row[Any]]:
     # Always in the same order: two requests with the same emails in two orders could deadlock.
     in_order = sorted((body.model_dump() for body in bodies), key=itemgetter("email"))
     try:
-        created = {user.email: user for user in db.execute(INSERT_USERS, in_order)}
+        created = {user.email: user for user in insert_users(db, in_order)}
     except IntegrityError as error:
         db.rollback()
         emails = [body["email"] for body in in_order]

@@ -1,5 +1,6 @@
 """Connections: how many there are, how long we wait for them, and what each is told first."""
 
+import logging
 import sqlite3
 import time
 from functools import cache
@@ -22,8 +23,10 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from core.postgresql import with_limits
+from core.postgresql import IdsBehindError, is_of_primary_key, sequence_behind, with_limits
 from core.settings import settings
+
+log = logging.getLogger(__name__)
 
 ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
@@ -102,6 +105,23 @@ def notice_outdated_connection(context: ExceptionContext) -> None:
         context.is_disconnect = True
 
 
+def number_on(context: ExceptionContext) -> None:
+    """Let the ids of a table go on after the highest, where somebody has written rows with ids.
+
+    An import does that, by `COPY`, and PostgreSQL then gives the same ids once more. Raises
+    IdsBehindError instead of the IntegrityError: a second try works.
+    """
+    error, engine = context.original_exception, context.engine
+    if engine is None or not is_of_primary_key(error):
+        return
+    with unpooled_engine(engine).begin() as connection:
+        said = sequence_behind(connection, error)
+    if said:
+        log.warning("Ids: %s", said)
+        again = psycopg.OperationalError(said)
+        raise IdsBehindError(context.statement, None, again, hide_parameters=True)
+
+
 def explain_write(context: ExceptionContext) -> None:
     """Say what to do to whoever writes through an engine that only reads."""
     if cannot_write(context.original_exception):
@@ -154,6 +174,7 @@ def with_events(engine: Engine, **limits: Any) -> Engine:
     """Return `engine`, with the events of ours; `limits` are those of `with_limits`."""
     if engine.name == "postgresql":
         with_limits(engine, **limits)
+        event.listen(engine, "handle_error", number_on)
     elif engine.name == "sqlite":
         event.listen(engine, "connect", use_wal)
     event.listen(engine, "handle_error", notice_outdated_connection)

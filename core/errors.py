@@ -160,19 +160,27 @@ def unprocessable(errors: Sequence[Mapping[str, Any]]) -> Response:
     return Response(json.dumps({"detail": detail}), 422, media_type="application/json")
 
 
-async def conflict(request: Request, error: IntegrityError) -> Response:
-    """Answer 409 to a value that exists already, and to a broken reference to other data."""
+def conflict_in(error: IntegrityError) -> str | None:
+    """Return what to say of a value that exists already, or of a broken reference to other data."""
     # The first line names the constraint; PostgreSQL's others quote what the client sent.
     line = str(error.orig).splitlines()[0]
     if any(name in line for name in EMAIL_TAKEN):
         # Which one of several it is, crud.py has noted.
         which = "".join(f": {email}" for email in getattr(error, "__notes__", []))
-        return JSONResponse({"detail": f"Email already registered{which}"}, 409)
+        return f"Email already registered{which}"
     code = getattr(error.orig, "sqlite_errorcode", None)
     conflicts = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
     if isinstance(error.orig, conflicts) or code in SQLITE_CONFLICTS:
-        return JSONResponse({"detail": "Conflicts with other data"}, 409)
+        return "Conflicts with other data"
+    return None
+
+
+async def conflict(request: Request, error: IntegrityError) -> Response:
+    """Answer 409 to a conflict with what is there, and 422 to what a CHECK refuses."""
+    if said := conflict_in(error):
+        return JSONResponse({"detail": said}, 409)
     refused = isinstance(error.orig, psycopg.errors.CheckViolation)
+    code = getattr(error.orig, "sqlite_errorcode", None)
     if refused or code == sqlite3.SQLITE_CONSTRAINT_CHECK:
         return refused_value(error)
     raise error

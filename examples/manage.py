@@ -17,6 +17,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 import database
+from core.errors import conflict_in
 from models import User
 from schemas import UserBody
 
@@ -100,7 +101,6 @@ def fake_users(number: Annotated[int, typer.Argument(min=1)]) -> None:
 if __name__ == "__main__":
     try:
         cli()
-    except IntegrityError:
-        sys.exit("Email already registered")
     except SQLAlchemyError as error:
-        sys.exit(f"Database error: {getattr(error, 'orig', error)}")
+        said = conflict_in(error) if isinstance(error, IntegrityError) else None
+        sys.exit(said or f"Database error: {getattr(error, 'orig', error)}")

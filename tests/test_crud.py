@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,10 +10,15 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 import crud
+import main
 import schemas
 from core import responses
+from core.engines import new_engine
+from core.postgresql import IdsBehindError
 from crud import count_statement, list_users, page_statement, parameters
-from schemas import UserQuery
+from database import SessionLocal
+from models import User
+from schemas import UserBody, UserQuery
 from tests.users import ADA, BOB, create
 
 
@@ -340,3 +346,74 @@ def test_only_a_full_page_is_counted_sqlite(engine: Engine, query: str, scans: i
         with Session(connection) as db:
             list_users(db, UserQuery(query=query))
     assert len(looked_at) == scans * 101
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("ids", [[1], [1, 2], [1, 5]], ids=str)
+def test_ids_go_on_after_those_of_an_import(
+    client: TestClient, engine: Engine, ids: list[int], statements: list[str]
+) -> None:
+    """As by psql, which leaves the sequence where it was; the next POST works, and so do others."""
+    rows = "".join(f"{number},N,n{number}@example.com,true\n" for number in ids)
+    raw = engine.raw_connection()
+    driver: Any = raw.driver_connection
+    with driver.cursor().copy('COPY "user" FROM STDIN (FORMAT csv)') as copy:
+        copy.write(rows)
+    raw.commit()
+    raw.close()
+    answers = [client.post("/users", json=ADA), client.post("/users", json=BOB)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert [answer.json()["id"] for answer in answers] == [max(ids) + 1, max(ids) + 2]
+    statements.clear()
+    bulk = [{"name": "N", "email": f"more{n}@example.com"} for n in range(3)]
+    assert client.post("/users/bulk", json=bulk).status_code == 201
+    assert len(statements) == 1  # nothing is asked once more
+    assert client.post("/users", json=ADA).status_code == 409
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_ids_of_somebody_who_has_written_before(engine: Engine) -> None:
+    """A second try would lose what was written, so it is an error; the next try works."""
+    with SessionLocal.begin() as db:
+        db.add(User(id=2, name="Bob", email="bob@example.com", is_active=True))
+        db.add(User(id=1, name="N", email="n@example.com", is_active=True))
+    body = UserBody.model_validate(ADA)
+    rename = text("UPDATE \"user\" SET name = 'Eve' WHERE id = 2")
+    with SessionLocal() as db:
+        db.execute(rename)
+        with pytest.raises(IdsBehindError, match="they go on after 2"):
+            crud.create_user(db, body)
+    with SessionLocal.begin() as db:
+        db.execute(rename)
+        crud.create_user(db, body)
+    with SessionLocal() as db:
+        assert [row.id for row in db.query(User).order_by(User.id)] == [1, 2, 3]
+        assert db.get_one(User, 2).name == "Eve"
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_ids_where_the_role_may_not_change_the_sequence(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the statement that mends it."""
+    role = f"role_{uuid4().hex}"
+    with engine.begin() as connection:
+        schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+        for statement in (
+            "INSERT INTO \"user\" SELECT n, 'N', n || '@x.de', true FROM generate_series(1, 9) n",
+            f"CREATE ROLE {role} LOGIN",
+            f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+            f'GRANT SELECT, INSERT ON "user" TO {role}',
+            f"GRANT SELECT ON alembic_version TO {role}",
+            f"GRANT USAGE ON SEQUENCE user_id_seq TO {role}",
+        ):
+            connection.exec_driver_sql(statement)
+    other = new_engine(engine.url.set(username=role))
+    SessionLocal.configure(bind=other)
+    answer = TestClient(main.app).post("/users", json=ADA)
+    other.dispose()
+    assert answer.status_code == 503
+    assert "SELECT setval('" in caplog.text
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
