@@ -161,8 +161,12 @@ def engine_options(url: str | URL) -> dict[str, Any]:
 
 
 def in_memory(url: URL) -> bool:
-    """Tell whether the database at `url` is an SQLite database without a file."""
-    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+    """Tell whether the database at `url` is an SQLite database without a file.
+
+    SQLite has several names for that: https://www.sqlite.org/inmemorydb.html
+    """
+    nameless = url.database in (None, "", ":memory:", "file::memory:")
+    return url.get_backend_name() == "sqlite" and (nameless or url.query.get("mode") == "memory")
 
 
 def new_engine(url: str | URL, **more: Any) -> Engine:

@@ -38,6 +38,11 @@ NO_ANSWER = (
     "URL: ?options=-cstatement_timeout=10min"
 )
 
+NO_ENCODING = (
+    "its encoding is SQL_ASCII, in which letters beyond A to Z are no letters: make another, with "
+    "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0 LOCALE 'C.UTF-8'"
+)
+
 Result = TypeVar("Result")
 
 
@@ -203,7 +208,11 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
         if dialect.is_async:
             arguments["async_creator_fn"] = TimedAsyncConnection.connect
             return None  # SQLAlchemy goes on with these arguments
-        return TimedConnection.connect(**arguments)
+        connection = TimedConnection.connect(**arguments)
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            connection.close()
+            raise psycopg.NotSupportedError(NO_ENCODING)
+        return connection
 
     settings = {name: value for name, value in limits.items() if name not in said}
     if reads:

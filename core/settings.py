@@ -4,11 +4,13 @@ import re
 import sys
 from typing import Annotated
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+# What asyncpg and JavaScript call sslmode.
+SSL = {"true": "require", "false": "disable"}
 # What courses write before :// names a driver, too; which one is used is our choice.
 DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -60,6 +62,11 @@ def check_url(text: str) -> str:
         raise ValueError(
             "SQLite takes three slashes, sqlite:///./app.db, or four: sqlite:////tmp/app.db"
         )
+    if url.drivername == "postgresql+psycopg" and "ssl" in url.query:
+        mode = str(url.query["ssl"])
+        url = url.difference_update_query(["ssl"]).update_query_dict(
+            {"sslmode": SSL.get(mode, mode)}
+        )
     if url.query.get("pgbouncer", "true") not in ("true", "false"):
         raise ValueError("pgbouncer is true, for a pooler in transaction mode, or false")
     return url.render_as_string(hide_password=False)
@@ -85,7 +92,10 @@ def check_origins(text: str) -> str:
 class Settings(BaseSettings):
     """What can be set; README.md says what each is for."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+    # With a mark in front (-sig), as Notepad writes it, or without.
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8-sig", extra="ignore"
+    )
 
     database_url: Annotated[str, AfterValidator(check_url)] = "sqlite:///./app.db"
     read_database_url: Annotated[str, AfterValidator(check_read_url)] = ""
@@ -93,9 +103,17 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, AfterValidator(check_origins)] = ""
     secret_key: str = ""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def strip(cls, value: object) -> object:
+        """Take white space away: a secret that was made with `echo` ends in a newline."""
+        return value.strip() if isinstance(value, str) else value
+
 
 try:
     settings = Settings()
+except UnicodeDecodeError:
+    sys.exit(".env is not in UTF-8: save it as UTF-8 (in PowerShell: Set-Content -Encoding utf8)")
 except ValidationError as error:
     for problem in error.errors():
         message = problem["msg"].removeprefix("Value error, ")

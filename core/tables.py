@@ -78,7 +78,28 @@ def create(connection: Connection, metadata: MetaData, models: ModuleType) -> No
         elif len(newest) > 1:
             mend = f"alembic merge heads -m merge, then {mend}"
         raise OutdatedError(f"it is older than this code ({what}): run {mend}")
+    check_rights(connection, tables)
     metadata.create_all(connection)
+
+
+def check_rights(connection: Connection, tables: list[Table]) -> None:
+    """Raise OutdatedError if a role of PostgreSQL may write rows, but cannot number them."""
+    if connection.dialect.name != "postgresql":
+        return
+    quote = connection.dialect.identifier_preparer.format_table
+    for table, column in ((table, table.autoincrement_column) for table in tables):
+        if column is None:
+            continue
+        refused = text(
+            "SELECT sequence, quote_ident(current_user) AS role"
+            " FROM pg_get_serial_sequence(:table, :column) AS sequence"
+            " WHERE has_table_privilege(:table, 'INSERT')"
+            " AND NOT has_sequence_privilege(sequence, 'USAGE')"
+        )
+        names = {"table": quote(table), "column": column.name}
+        if found := connection.execute(refused, names).first():
+            grant = f"GRANT USAGE, SELECT, UPDATE ON SEQUENCE {found.sequence} TO {found.role}"
+            raise OutdatedError(f"this role may write to {table}, but not number its rows: {grant}")
 
 
 def index_for_searches(table: Table, *texts: str) -> None:

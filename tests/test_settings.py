@@ -1,10 +1,12 @@
 """What can be set from outside."""
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import NullPool, create_engine, make_url
 
+from benchmarks.server import ROOT, free_port
 from core import settings
 from tests.processes import BARE_CLIENT, run_python
 
@@ -53,6 +55,75 @@ def test_a_setting_that_cannot_be_used(
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
+
+
+def test_a_secret_that_ends_in_a_newline(tmp_path: Path) -> None:
+    """As `echo` makes one, for Kubernetes or Docker."""
+    secrets = {"DATABASE_URL": "sqlite:///./other.db\n", "DEBUG": " false\n", "CORS_ORIGINS": "\n"}
+    done = run_python("-c", BARE_CLIENT, folder=tmp_path, **secrets)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"other.db"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_a_file_in_the_encoding_of_an_editor(tmp_path: Path, encoding: str) -> None:
+    text = "# Réglages\nDATABASE_URL=sqlite:///./other.db\n"
+    (tmp_path / ".env").write_text(text, encoding=encoding)
+    done = run_python("-c", BARE_CLIENT, folder=tmp_path)
+    if encoding.startswith("utf-8"):
+        assert done.stdout == "[]\n"
+        assert (tmp_path / "other.db").exists()
+    else:
+        assert done.returncode == 1
+        assert done.stderr.startswith(".env is not in UTF-8: save it as UTF-8")
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [("require", "require"), ("verify-full", "verify-full"), ("true", "require")],
+)
+def test_the_word_for_tls_of_other_drivers(written: str, mode: str) -> None:
+    """asyncpg's, and that of most things in JavaScript."""
+    url = make_url(
+        settings.check_url(f"postgresql+asyncpg://u@h/x?ssl={written}&connect_timeout=3")
+    )
+    assert url.query == {"sslmode": mode, "connect_timeout": "3"}
+    assert "ssl" in make_url(settings.check_url("sqlite:///x.db?ssl=1")).query
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file::memory:?cache=shared&uri=true",
+        "sqlite:///file:x?mode=memory&cache=shared&uri=true",
+    ],
+)
+def test_names_of_a_database_in_memory(tmp_path: Path, url: str) -> None:
+    done = run_python("-c", BARE_CLIENT, folder=tmp_path, DATABASE_URL=url)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_without_an_encoding(postgresql: str, tmp_path: Path) -> None:
+    """What initdb makes where the machine has no locale."""
+    admin = create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    name = f"ascii_{uuid4().hex}"
+    with admin.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"
+        )
+    url = make_url(postgresql).set(database=name).render_as_string(hide_password=False)
+    server = ("-m", "uvicorn", "main:app", f"--port={free_port()}")
+    done = run_python(*server, folder=ROOT, DATABASE_URL=url)
+    assert done.returncode == 3
+    assert "its encoding is SQL_ASCII" in done.stderr
+    assert "ENCODING 'UTF8'" in done.stderr
+    assert "Traceback" not in done.stderr
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
 
 
 @pytest.mark.parametrize(
