@@ -32,7 +32,7 @@ from core.responses import (
 from core.sessions import new_connection, read_only, searches
 from core.startup import create_app
 from database import SessionDep
-from schemas import UserBodies, UserBody, UserChanges, UserId, UserQuery, UserRead, UserRecord
+from schemas import UserBodies, UserBody, UserId, UserPatch, UserQuery, UserRead, UserRecord
 
 app = create_app(
     title="User API",
@@ -117,7 +117,7 @@ def replace_user(
 
 @users.patch("/{user_id}", response_model=UserRead, responses=CHANGED)
 def change_user(
-    user_id: UserId, changes: UserChanges, db: SessionDep, if_match: IfMatch = None
+    user_id: UserId, changes: UserPatch, db: SessionDep, if_match: IfMatch = None
 ) -> Response:
     """Change some fields of a user; those that are absent stay as they are."""
     wanted = for_user(user_id, changes)

@@ -10,10 +10,14 @@ from pydantic import (
     EmailStr,
     Field,
     StringConstraints,
+    WrapValidator,
     model_validator,
     with_config,
 )
+from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
+
+from core.bodies import first_mistakes, refuse_many_fields
 
 # PostgreSQL cannot store the character NUL. And when a name is printed in a terminal, control
 # characters like ESC in it could do harm there.
@@ -39,8 +43,10 @@ Name = Annotated[
 ]
 
 
-def refuse_name(email: Any) -> Any:
-    """Refuse `Ada <ada@example.com>`, of which EmailStr would take the address."""
+def refuse_early(email: Any) -> Any:
+    """Refuse what EmailStr would take its time for, or take in part: `Ada <ada@example.com>`."""
+    if isinstance(email, str) and len(email) > 254:
+        raise PydanticKnownError("string_too_long", {"max_length": 254})
     if isinstance(email, str) and "<" in email:
         raise ValueError("value is not a valid email address: write it without a name")
     return email
@@ -50,7 +56,7 @@ def refuse_name(email: Any) -> Any:
 # checked after that, because a few letters become two.
 Email = Annotated[
     EmailStr,
-    BeforeValidator(refuse_name),
+    BeforeValidator(refuse_early),
     AfterValidator(str.lower),
     Field(max_length=254, examples=["ada@example.com"]),
 ]
@@ -64,6 +70,8 @@ class UserBody(BaseModel):
     name: Name
     email: Email
     is_active: bool = True
+
+    _few_fields = model_validator(mode="before")(refuse_many_fields)
 
 
 class UserRecord(UserBody):
@@ -80,7 +88,9 @@ class UserRecord(UserBody):
         return self.model_dump(include=self.model_fields_set)
 
 
-UserBodies = Annotated[list[UserBody], Field(min_length=1, max_length=1000)]
+UserBodies = Annotated[
+    list[UserBody], Field(min_length=1, max_length=1000), WrapValidator(first_mistakes)
+]
 
 
 @with_config(extra="forbid")  # a misspelt field would look like a change that was made
@@ -91,6 +101,9 @@ class UserChanges(TypedDict, total=False):
     email: Email
     is_active: Annotated[bool, Field(examples=[False])]
     id: Annotated[UserId, Field(description="May be there, if it is the one in the address")]
+
+
+UserPatch = Annotated[UserChanges, BeforeValidator(refuse_many_fields)]
 
 
 class UserRead(BaseModel):

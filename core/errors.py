@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.bodies import first_of
 from core.telemetry import count_unavailable
 from schemas import Detail, Invalid
 
@@ -153,6 +154,7 @@ async def unreadable_body(request: Request, error: HTTPException) -> Response:
 
 def unprocessable(errors: Sequence[Mapping[str, Any]]) -> Response:
     """Return a 422 in the form of `Invalid`."""
+    errors = first_of(errors)
     detail = [{key: error[key] for key in ("type", "loc", "msg")} for error in errors]
     for mistake, error in zip(detail, errors):
         if error["type"] == "json_invalid" and "ctx" in error:

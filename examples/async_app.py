@@ -33,7 +33,7 @@ from core.responses import created_response, json_response, page_response, still
 from core.settings import settings
 from core.startup import create_app, lifespan
 from main import IfMatch
-from schemas import Detail, UserBody, UserChanges, UserId, UserQuery, UserRead, UserRecord
+from schemas import Detail, UserBody, UserId, UserPatch, UserQuery, UserRead, UserRecord
 
 URL = settings.database_url.replace("sqlite:", "sqlite+aiosqlite:", 1)
 engine = create_async_engine(URL, **engine_options(URL))
@@ -107,7 +107,7 @@ async def replace_user(
 
 @app.patch("/users/{user_id}", response_model=UserRead, responses=CHANGED)
 async def change_user(
-    user_id: UserId, changes: UserChanges, db: SessionDep, if_match: IfMatch = None
+    user_id: UserId, changes: UserPatch, db: SessionDep, if_match: IfMatch = None
 ) -> Response:
     """Change some fields of a user."""
     wanted = for_user(user_id, changes)

@@ -88,6 +88,66 @@ def test_bad_bulk(client: TestClient, bodies: object) -> None:
     assert everything(client) == []
 
 
+WRONG_COLUMNS = {"Name": "Bob", "E-mail": "bob@example.com", "Phone": 1}
+
+
+@pytest.mark.parametrize("wrong", [20, 21, 1000])
+def test_the_first_mistakes_of_many(client: TestClient, wrong: int) -> None:
+    """Each row has five. To write them all down would make everybody else wait."""
+    good = [{"name": "N", "email": f"n{n}@example.com"} for n in range(1000 - wrong)]
+    answer = client.post("/users/bulk", json=good + [WRONG_COLUMNS] * wrong)
+    assert answer.status_code == 422
+    *mistakes, last = answer.json()["detail"]
+    places = [
+        ["body", row, name]
+        for row in range(1000 - wrong, 1000)
+        for name in ("name", "email", *WRONG_COLUMNS)
+    ]
+    if wrong == 20:
+        assert [*mistakes, last] == [
+            {"type": mistake["type"], "loc": place, "msg": mistake["msg"]}
+            for mistake, place in zip([*mistakes, last], places, strict=True)
+        ]
+    else:
+        assert [mistake["loc"] for mistake in mistakes] == places[:100]
+        assert {mistake["type"] for mistake in mistakes} == {"missing", "extra_forbidden"}
+        assert last == {
+            "type": "too_many_mistakes",
+            "loc": ["body"],
+            "msg": f"{wrong * 5} mistakes: above are the first 100",
+        }
+    assert everything(client) == []
+
+
+@pytest.mark.parametrize("fields", [101, 90_000])
+def test_more_fields_than_any_table_has(client: TestClient, fields: int) -> None:
+    create(client, ADA)
+    body = ADA | {f"f{number}": 1 for number in range(fields - 2)}
+    for method, path, sent in (
+        ("POST", "/user", body),
+        ("PUT", "/users/1", body),
+        ("PATCH", "/users/1", body),
+        ("POST", "/users/bulk", [body]),
+    ):
+        answer = client.request(method, path, json=sent)
+        assert answer.status_code == 422
+        (mistake,) = answer.json()["detail"]
+        assert mistake["msg"] == f"Object should have at most 100 fields, not {fields}"
+
+
+def test_mistakes_of_an_endpoint_of_ones_own() -> None:
+    """Whose schema has no limits: at least the answer has one."""
+    app = FastAPI(exception_handlers=HANDLERS)
+
+    @app.post("/numbers")
+    def add(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    answer = TestClient(app).post("/numbers", json=["x"] * 1000)
+    assert len(answer.json()["detail"]) == 101
+    assert answer.json()["detail"][-1]["msg"] == "1000 mistakes: above are the first 100"
+
+
 @pytest.mark.parametrize(
     "content",
     [

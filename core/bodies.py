@@ -1,0 +1,58 @@
+"""What is wrong with a body, in a bounded time: each of a thousand rows may have many mistakes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError, ValidatorFunctionWrapHandler
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+MISTAKES = 100  # so many are said, and how many there are
+PIECE = 10  # rows that are looked at again, until so many are found
+
+
+def refuse_many_fields(fields: Any) -> Any:
+    """Refuse an object with more fields than any table has columns, without a look at each."""
+    if isinstance(fields, Mapping) and len(fields) > MISTAKES:
+        message = f"Object should have at most {MISTAKES} fields, not {len(fields)}"
+        raise PydanticCustomError("too_many_fields", "{message}", {"message": message})
+    return fields
+
+
+def first_mistakes(rows: list[Any], handler: ValidatorFunctionWrapHandler) -> Any:
+    """Validate a list; of its mistakes, keep the first. To write down each takes longer than that.
+
+    Raises ValidationError.
+    """
+    try:
+        return handler(rows)
+    except ValidationError as error:
+        number = error.error_count()
+        if number <= MISTAKES:
+            raise
+    found: list[InitErrorDetails] = []
+    for start in range(0, len(rows), PIECE):
+        try:
+            handler(rows[start : start + PIECE])
+        except ValidationError as error:
+            for each in error.errors(include_url=False, include_input=False):
+                row, *place = each["loc"]
+                told = PydanticCustomError(each["type"], "{message}", {"message": each["msg"]})
+                found.append({"type": told, "loc": (int(row) + start, *place), "input": None})
+        if len(found) >= MISTAKES:
+            break
+    last = PydanticCustomError("too_many_mistakes", "{message}", {"message": how_many(number)})
+    found[MISTAKES:] = [{"type": last, "loc": (), "input": None}]
+    raise ValidationError.from_exception_data("list", found)
+
+
+def how_many(number: int) -> str:
+    """Say how many mistakes there are, after the first."""
+    return f"{number} mistakes: above are the first {MISTAKES}"
+
+
+def first_of(errors: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the first errors of a validation, and how many there are."""
+    if len(errors) <= MISTAKES + 1:
+        return errors
+    last = {"type": "too_many_mistakes", "loc": ["request"], "msg": how_many(len(errors))}
+    return [*errors[:MISTAKES], last]
