@@ -44,6 +44,26 @@ def followed() -> dict[str, set[str]]:
     return found
 
 
+def repeatable() -> dict[str, str]:
+    """Return the tables that a revision makes right whatever they look like, with that revision.
+
+    Its file says `repeatable = True`.
+    """
+    found: dict[str, str] = {}
+    for file in files():
+        values = {
+            target.id: ast.literal_eval(line.value)
+            for line in file.body
+            if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)
+            for target in line.targets
+            if isinstance(target, ast.Name)
+        }
+        if values.get("repeatable"):
+            tables = (call for call in calls_in(file) if name_of(call) == "Table")
+            found |= {texts(call)[0]: values["revision"] for call in tables}
+    return found
+
+
 def columns() -> dict[str, set[str]]:
     """Return the columns that revisions have created in each table, by all names of it."""
     found: dict[str, set[str]] = defaultdict(set)

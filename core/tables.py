@@ -1,17 +1,14 @@
 """The tables: created in a new database, compared with the code in one that has them already."""
 
+import itertools
 import logging
 import time
-import warnings
 from types import ModuleType
 
 from sqlalchemy import (
-    CheckConstraint,
     Connection,
-    Inspector,
     MetaData,
     Table,
-    UniqueConstraint,
     event,
     func,
     inspect,
@@ -21,6 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from core import revisions
+from core.comparison import differences, lacks, missing_rules
 from core.revisions import OutdatedError
 
 log = logging.getLogger(__name__)
@@ -51,35 +49,69 @@ def create(connection: Connection, metadata: MetaData, models: ModuleType) -> No
     is needed.
     """
     lock_schema(connection)  # several workers start at the same time
-    inspector = inspect(connection)
-    done = set()
-    if inspector.has_table("alembic_version"):
-        done = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
-    followed = revisions.followed()
-    newest = followed.keys() - set().union(*followed.values())
-    if done - followed.keys():
-        lost = min(done - followed.keys())
-        raise OutdatedError(f"it is newer than this code ({lost}): update the code")
     tables = tables_in(models)
-    missing = differences(inspector, metadata, {table.name for table in tables})
-    if not done:
-        new = not any(inspector.has_table(table.name) for table in tables)
-        # Without a revision, but complete: metadata.create_all() has been here.
-        if new or not (missing or lacks_rules(inspector, tables)):
-            metadata.create_all(connection)
-            stamp(connection)
-            return
-    if missing or done != newest:
-        what = ", ".join(missing) or "not every migration has been run"
-        mend = "alembic upgrade head"
-        if done == newest:
-            write = 'alembic revision --autogenerate -m "say what has changed"'
-            mend = f"{write}, read the file that it writes, then run {mend}"
-        elif len(newest) > 1:
-            mend = f"alembic merge heads -m merge, then {mend}"
-        raise OutdatedError(f"it is older than this code ({what}): run {mend}")
+    if is_new(connection, tables):
+        metadata.create_all(connection)
+        stamp(connection)
+        return
+    check(connection, metadata, tables)
     check_rights(connection, tables)
     metadata.create_all(connection)
+
+
+def is_new(connection: Connection, tables: list[Table]) -> bool:
+    """Tell whether no migration has been run, and none is needed.
+
+    There is no table yet, or metadata.create_all() has been here.
+    """
+    inspector = inspect(connection)
+    if done(connection):
+        return False
+    there = [inspector.has_table(table.name) for table in tables]
+    return not any(there) or (all(there) and not any(lacks(inspector, each) for each in tables))
+
+
+def done(connection: Connection) -> set[str]:
+    """Return the last migrations that have been run on a database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return set()
+    return set(connection.scalars(text("SELECT version_num FROM alembic_version")))
+
+
+def check(connection: Connection, metadata: MetaData, tables: list[Table]) -> None:
+    """Raise OutdatedError, which says what to do, if a database is not what the code needs.
+
+    A database that newer code has changed will do, as long as it has all that this code needs:
+    otherwise there would be no way back to the code of yesterday.
+    """
+    inspector = inspect(connection)
+    before, followed = done(connection), revisions.followed()
+    newest = followed.keys() - set().union(*followed.values())
+    missing = differences(inspector, metadata, {table.name for table in tables})
+    rules = {} if missing else {each.name: missing_rules(inspector, each) for each in tables}
+    broken = {name: found for name, found in rules.items() if found}
+    what = ", ".join(missing or itertools.chain(*broken.values()))
+    if unknown := before - followed.keys():
+        if what:
+            raise OutdatedError(f"it is newer than this code ({what}): update the code")
+        log.warning("The database is newer than this code (%s), and goes with it", min(unknown))
+        return
+    if before == newest and not what:
+        return
+    mend = "alembic upgrade head"
+    repeatable = revisions.repeatable()
+    if before == newest and broken and broken.keys() <= repeatable.keys():
+        # Somebody has restored other tables, and what migrations have been run stayed noted.
+        (last,) = {repeatable[name] for name in broken}
+        then = mend if newest == {last} else f"alembic upgrade {last}, then alembic stamp heads"
+        mend = f"alembic stamp base, then {then}"
+    elif before == newest:
+        write = 'alembic revision --autogenerate -m "say what has changed"'
+        mend = f"{write}, read the file that it writes, then run {mend}"
+    elif len(newest) > 1:
+        mend = f"alembic merge heads -m merge, then {mend}"
+    what = what if missing or before == newest else "not every migration has been run"
+    raise OutdatedError(f"it is older than this code ({what}): run {mend}")
 
 
 def check_rights(connection: Connection, tables: list[Table]) -> None:
@@ -146,41 +178,3 @@ def stamp(connection: Connection) -> None:
 
     script = ScriptDirectory(str(revisions.MIGRATIONS))
     MigrationContext.configure(connection).stamp(script, "heads")
-
-
-def differences(inspector: Inspector, metadata: MetaData, needed: set[str]) -> list[str]:
-    """Return what is wrong with the tables, so that calls would fail; in words, one for each."""
-    wrong = []
-    for table in metadata.sorted_tables:
-        if inspector.has_table(table.name):
-            there = {column["name"]: column for column in inspector.get_columns(table.name)}
-            wrong += [f"no column {c}" for c in table.columns if c.name not in there]
-            wrong += [
-                f"a value is needed for {table.name}.{name}, which the code does not know"
-                for name, column in there.items()
-                if name not in table.columns
-                and not (column["nullable"] or column["default"])
-                and not (column.get("identity") or column.get("computed"))
-            ]
-        elif table.name in needed:
-            wrong.append(f"no table {table}")
-    return wrong
-
-
-def lacks_rules(inspector: Inspector, tables: list[Table]) -> bool:
-    """Tell whether a table lacks a rule or an index of the code."""
-    for table in tables:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an index on an expression, which SQLite hides
-            indexes = inspector.get_indexes(table.name)
-            uniques = inspector.get_unique_constraints(table.name)
-        checks = inspector.get_check_constraints(table.name)
-        there = {rule["name"] for rule in (*checks, *uniques, *indexes)}
-        rules = [
-            rule
-            for rule in table.constraints
-            if isinstance(rule, CheckConstraint | UniqueConstraint)
-        ]
-        if not there.issuperset(rule.name for rule in (*rules, *table.indexes)):
-            return True
-    return False

@@ -11,10 +11,11 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Inspector, Table, event, inspect, text
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
-import models  # noqa: F401, its tables enter themselves in Base.metadata
+import models
 from core import revisions, tables
 from core.engines import explain
 from core.postgresql import LOCK_LIMIT, set_patience
+from core.revisions import OutdatedError
 from database import Base, engine
 
 WRITTEN = revisions.columns()
@@ -138,8 +139,13 @@ def connect_and_run() -> None:
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 set_patience(connection, None)
             started = True
-            run(connection)
-    except TimeoutError as error:
+            newer = tables.done(connection) - revisions.followed().keys()
+            if newer and getattr(context.config.cmd_opts, "revision", "") in ("head", "heads"):
+                # The code of before a migration, put back: whoever starts it runs this first.
+                tables.check(connection, Base.metadata, tables.tables_in(models))
+            else:
+                run(connection)
+    except (TimeoutError, OutdatedError) as error:
         sys.exit(explain(error, engine))
     except DBAPIError as error:
         if not started:

@@ -11,11 +11,23 @@ from uuid import uuid4
 import pytest
 from alembic.script import ScriptDirectory
 from fastapi.testclient import TestClient
-from sqlalchemy import Column, Engine, String, inspect, make_url, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    inspect,
+    make_url,
+    text,
+)
 
 import core.tables
 import database
 import main
+import models
 from benchmarks.server import ROOT, free_port
 from core import postgresql, revisions
 from core.engines import new_engine, read_engine
@@ -143,8 +155,8 @@ AGES = [
         "it is older than this code (not every migration has been run): run alembic upgrade",
     ),
     (
-        ["UPDATE alembic_version SET version_num = 'abcdefabcdef'"],
-        "it is newer than this code (abcdefabcdef): update the code",
+        ["UPDATE alembic_version SET version_num = 'abcdefabcdef'", *WITHOUT_IS_ACTIVE],
+        "it is newer than this code (no column user.is_active): update the code",
     ),
     (
         WITHOUT_IS_ACTIVE,
@@ -183,6 +195,120 @@ def test_what_is_not_of_the_same_age_does_not_start(
     assert complaint in said
     assert said.count("Database error: cannot use ") == (complaint != "")
     assert project.tables() == before
+
+
+def test_the_code_of_before_a_migration(
+    project: Project, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Put back on a database that has only gained something, it works, and loses nothing of it."""
+    project.start()
+    project.add_users("ada@example.com")
+    path = project.add_migration(
+        'op.add_column("user", sa.Column("phone", sa.String(30)))',
+        'op.create_index("ix_user_phone", "user", ["phone"])',
+        'op.create_table("note", sa.Column("id", sa.Integer(), primary_key=True))',
+        'op.execute("UPDATE \\"user\\" SET phone = \'1\'")',
+    )
+    project.alembic("upgrade", "head")
+    path.unlink()
+    before = project.tables()
+    caplog.clear()
+    assert project.start() == ""
+    assert "The database is newer than this code (aaaaaaaaaaaa), and goes with it" in caplog.text
+    # What compose.yaml runs before the app.
+    assert project.alembic("upgrade", "head") == ""
+    assert project.tables() == before
+    client = TestClient(main.app)
+    assert client.put("/users/1", json=ADA).status_code == 200
+    assert client.post("/users", json=BOB).status_code == 201
+    assert [user["name"] for user in client.get("/users").json()] == ["Ada", "Bob"]
+    with project.engine.connect() as connection:
+        phones = text('SELECT phone FROM "user" ORDER BY id')
+        assert list(connection.scalars(phones)) == ["1", None]
+    project.execute('DROP INDEX "ix_user_phone"')
+    project.execute('ALTER TABLE "user" RENAME name TO full_name')
+    complaint = "it is newer than this code (no column user.name, a value is needed for"
+    assert complaint in project.start()
+    with pytest.raises(SystemExit, match=re.escape(complaint)):
+        project.alembic("upgrade", "head")
+
+
+COURSE = """
+    CREATE TABLE "user" (
+        id {key} PRIMARY KEY, name VARCHAR, email VARCHAR, is_active BOOLEAN DEFAULT true
+    )
+"""
+
+
+@pytest.mark.parametrize("own_migrations", [False, True])
+def test_a_dump_that_somebody_has_restored(project: Project, own_migrations: bool) -> None:
+    """It brings its table, and alembic_version still says that all migrations have been run."""
+    project.start()
+    if own_migrations:
+        project.add_migration('op.add_column("user", sa.Column("phone", sa.String(30)))')
+        project.alembic("upgrade", "head")
+    key = "INTEGER" if project.engine.name == "sqlite" else "SERIAL"
+    cascade = "" if project.engine.name == "sqlite" else " CASCADE"
+    insert = "INSERT INTO \"user\" (name, email) VALUES ('Ada', 'Ada@example.com')"
+    project.execute(f'DROP TABLE "user"{cascade}', COURSE.format(key=key), insert)
+    said = project.start()
+    for rule in ("user.email may be NULL", "no uq_user_email", "no ck_user_email_lower"):
+        assert rule in said
+    mend = said.rpartition(": run ")[2]
+    then = f"upgrade {HEAD}, then alembic stamp heads" if own_migrations else "upgrade head"
+    assert mend == f"alembic stamp base, then alembic {then}"
+    for command in mend.split(", then "):
+        project.alembic(*command.split()[1:])
+    assert project.start() == ""
+    assert project.emails() == [(1, "ada@example.com")]
+    assert TestClient(main.app).post("/users", json=ADA).status_code == 409
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("dropped", "missing"),
+    [
+        ("DROP CONSTRAINT uq_user_email", "no uq_user_email"),
+        ("DROP CONSTRAINT ck_user_name_length", "no ck_user_name_length"),
+        ("ALTER name DROP NOT NULL", "user.name may be NULL"),
+    ],
+)
+def test_a_rule_that_somebody_has_dropped(project: Project, dropped: str, missing: str) -> None:
+    project.start()
+    project.execute(f'ALTER TABLE "user" {dropped}')
+    mend = "run alembic stamp base, then alembic upgrade head"
+    assert f"it is older than this code ({missing}): {mend}" in project.start()
+
+
+def test_a_rule_of_a_table_of_ones_own(project: Project) -> None:
+    """By another name it is the same; without it, the start asks for a migration."""
+    user = project.metadata.tables["user"]
+    own = Table(
+        "own",
+        project.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("user_id", ForeignKey(user.c.id)),
+        Column("sku", String(20), unique=True),
+        CheckConstraint("length(sku) > 1", name="sku_length"),
+    )
+    project.metadata.create_all(project.engine)
+    project.alembic("stamp", "head")
+    models.__dict__["own"] = own
+    try:
+        assert project.start() == ""
+        unique = "CONSTRAINT other UNIQUE (sku)"
+        columns = f'id INTEGER PRIMARY KEY, user_id BIGINT REFERENCES "user", sku VARCHAR, {unique}'
+        rule = "CONSTRAINT ck_own_sku_length CHECK (length(sku) > 1)"
+        project.execute("DROP TABLE own", f"CREATE TABLE own ({columns}, {rule})")
+        assert project.start() == ""
+        columns = columns.replace('REFERENCES "user"', "").replace(f", {unique}", "")
+        project.execute("DROP TABLE own", f"CREATE TABLE own ({columns})")
+        said = project.start()
+        assert "run alembic revision --autogenerate" in said
+        for rule in ("uq_own_sku", "ck_own_sku_length", "fk_own_user_id_user"):
+            assert f"no {rule}" in said
+    finally:
+        del models.__dict__["own"]
 
 
 def test_a_server_says_so_too(project: Project, url: str) -> None:

@@ -13,6 +13,7 @@ revision = "3fa81c6d20e7"
 down_revision = "b7d2e0964f15"
 branch_labels = None
 depends_on = None
+repeatable = True  # whatever the table looks like
 
 
 def wanted() -> sa.Table:
