@@ -14,6 +14,7 @@ from core import tables
 from core.engines import explain, new_engine
 from core.sessions import in_turn
 from core.settings import settings
+from core.sqlite import forget_file
 
 # create_engine(), with limits: core/engines.py.
 engine = new_engine(settings.database_url)
@@ -60,6 +61,12 @@ def create_tables(bind: Engine) -> None:
         preparing.release()
 
 
+def start_anew(bind: Engine) -> None:
+    """Look at the tables once more, and take the file of SQLite that is there now for the one."""
+    prepared.discard(bind)
+    forget_file(bind.url)
+
+
 # FastAPI hands out no more sessions at once than the engine has connections; the others wait.
 @in_turn(engine, create_tables)
 def get_db() -> Iterator[Session]:
@@ -78,7 +85,7 @@ SessionDep = Annotated[Session, Depends(get_db, scope="function")]
 
 def init_db(bind: Engine = engine) -> None:
     """Create the tables in a new database; exit with one line if it cannot be used."""
-    prepared.discard(bind)
+    start_anew(bind)
     try:
         create_tables(bind)
     except SQLAlchemyError as error:

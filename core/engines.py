@@ -2,7 +2,6 @@
 
 import logging
 import sqlite3
-import time
 from functools import cache
 from typing import Any
 
@@ -10,7 +9,6 @@ import psycopg
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
-    Connection,
     Dialect,
     Engine,
     NullPool,
@@ -21,10 +19,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.postgresql import IdsBehindError, is_of_primary_key, sequence_behind, with_limits
 from core.settings import settings
+from core.sqlite import in_memory, keep_to_file, only_read, use_wal
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +34,6 @@ READ_LIMIT = 2  # seconds that a statement on a connection for reading may take
 
 
 # ---- Events of all engines: https://docs.sqlalchemy.org/en/21/core/events.html
-
-
-@event.listens_for(Engine, "connect")
-def prepare_sqlite(connection: Any, record: Any) -> None:
-    """Give each new connection to SQLite what PostgreSQL has from the start."""
-    if not hasattr(connection, "create_function"):
-        return  # not SQLite
-    connection.cursor().execute("PRAGMA foreign_keys = ON")
-    # SQLite's own lower() knows only A to Z; a search for "éric" has to find "Éric".
-    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
 
 
 @event.listens_for(Engine, "checkout")
@@ -86,11 +74,6 @@ def name_what_no_column_holds(context: ExceptionContext) -> None:
 
 
 # ---- Events of ours
-
-
-def use_wal(connection: Any, record: Any) -> None:
-    """Let readers and the writer of an SQLite file not block each other."""
-    connection.cursor().execute("PRAGMA journal_mode = WAL")
 
 
 def notice_outdated_connection(context: ExceptionContext) -> None:
@@ -160,15 +143,6 @@ def engine_options(url: str | URL) -> dict[str, Any]:
     return options
 
 
-def in_memory(url: URL) -> bool:
-    """Tell whether the database at `url` is an SQLite database without a file.
-
-    SQLite has several names for that: https://www.sqlite.org/inmemorydb.html
-    """
-    nameless = url.database in (None, "", ":memory:", "file::memory:")
-    return url.get_backend_name() == "sqlite" and (nameless or url.query.get("mode") == "memory")
-
-
 def new_engine(url: str | URL, **more: Any) -> Engine:
     """Return an engine with `engine_options(url)`, or `more` instead of some, and our events."""
     return with_events(create_engine(url, **engine_options(url) | more))
@@ -181,6 +155,7 @@ def with_events(engine: Engine, **limits: Any) -> Engine:
         event.listen(engine, "handle_error", number_on)
     elif engine.name == "sqlite":
         event.listen(engine, "connect", use_wal)
+        keep_to_file(engine)
     event.listen(engine, "handle_error", notice_outdated_connection)
     return engine
 
@@ -204,24 +179,9 @@ def read_engine(engine: Engine) -> Engine:
     options = engine_options(url) | {"isolation_level": "AUTOCOMMIT"} | more
     reading = create_engine(url, **options, skip_autocommit_rollback=True)
     if engine.name == "sqlite":
-        only_read_sqlite(reading)
+        only_read(reading, READ_LIMIT)
     event.listen(reading, "handle_error", explain_write)
     return with_events(reading, statement=READ_LIMIT, reads=True)
-
-
-def only_read_sqlite(engine: Engine) -> None:
-    """Make the connections of an engine read-only, and end what takes longer than READ_LIMIT."""
-
-    @event.listens_for(engine, "connect")
-    def make_read_only(connection: Any, record: ConnectionPoolEntry) -> None:
-        connection.execute("PRAGMA query_only = ON")
-        # SQLite asks each 10 ms or so whether to give up.
-        too_late = lambda: time.monotonic() > record.info["deadline"]  # noqa: E731
-        connection.set_progress_handler(too_late, 1_000_000)
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def set_deadline(connection: Connection, *statement: object) -> None:
-        connection.info["deadline"] = time.monotonic() + READ_LIMIT
 
 
 @cache

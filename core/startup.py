@@ -25,10 +25,11 @@ from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 from uvicorn._subprocess import subprocess_started
 from uvicorn.config import STARTUP_FAILURE, Config
 
-from core.engines import explain, in_memory, name_of, read_engine
+from core.engines import explain, name_of, read_engine
 from core.errors import HANDLERS, UNAVAILABLE, AnswerErrors, AnswerHead, LimitBody
 from core.settings import settings
-from database import create_tables, engine, get_db, prepared
+from core.sqlite import in_memory
+from database import create_tables, engine, get_db, start_anew
 
 # More than a server ever has to do at once; a thread that nobody needs is not started. A `get_db`
 # of your own, without @in_turn, gives a session to every request that comes. With 40 threads, which
@@ -88,7 +89,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.info("Database: %s", name_of(engine))
         if read_engine(engine).url != engine.url:
             log.info("Reads: %s", name_of(read_engine(engine)))
-        prepared.discard(engine)  # its file may have been deleted since another start
+        start_anew(engine)  # its file may have been deleted since another start
         tables = Future[bool]()
         # A thread that may be left alone, so that the server can be told to stop while it waits.
         Thread(target=prepare_tables, args=[tables, ended], daemon=True).start()
@@ -149,7 +150,7 @@ def may_pass(error: SQLAlchemyError) -> bool:
     """Tell whether an error may be gone a second later: the database is away, starting or busy."""
     original = getattr(error, "orig", None)
     if isinstance(original, sqlite3.OperationalError):
-        return original.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+        return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
     waits = isinstance(original, psycopg.OperationalError) and not REFUSED.search(str(original))
     return waits or isinstance(error, TimeoutError)
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from benchmarks.server import ROOT, free_port
-from core import engines, postgresql
+from core import engines, postgresql, sqlite
 from core.sessions import MAX_WAIT
 from models import User
 from tests.processes import BARE_CLIENT, run_python
@@ -69,7 +69,7 @@ def test_an_import_touches_no_database(tmp_path: Path) -> None:
 def test_other_databases_are_left_alone() -> None:
     """Whatever else somebody connects to in the same process: no PRAGMA is sent there."""
     connection = Mock(spec=["cursor", "execute"])  # what every driver has
-    engines.prepare_sqlite(connection, None)
+    sqlite.prepare_sqlite(connection, None)
     assert connection.mock_calls == []
 
 
@@ -78,6 +78,7 @@ def test_constraints_have_predictable_names(engine: Engine) -> None:
     assert {check["name"] for check in checks} == {
         "ck_user_email_length",
         "ck_user_email_lower",
+        "ck_user_is_active",
         "ck_user_name_length",
     }
 

@@ -1,0 +1,110 @@
+"""SQLite: what a connection is told first, and the file that it belongs to."""
+
+import os
+import sqlite3
+import time
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, event, exc
+from sqlalchemy.pool import ConnectionPoolEntry
+
+OTHER_FILE = (
+    "{} is not the file that this app has opened: it was deleted, or another one was put in its "
+    "place. Stop the app; to restore a backup, run python -m core.backup restore FILE"
+)
+
+File = tuple[int, int] | None
+
+# ---- What each connection is told
+
+
+@event.listens_for(Engine, "connect")
+def prepare_sqlite(connection: Any, record: Any) -> None:
+    """Give each new connection to SQLite what PostgreSQL has from the start."""
+    if not hasattr(connection, "create_function"):
+        return  # not SQLite
+    connection.cursor().execute("PRAGMA foreign_keys = ON")
+    # SQLite's own lower() knows only A to Z; a search for "éric" has to find "Éric".
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
+
+
+def use_wal(connection: Any, record: Any) -> None:
+    """Let readers and the writer of an SQLite file not block each other."""
+    connection.cursor().execute("PRAGMA journal_mode = WAL")
+
+
+def only_read(engine: Engine, limit: float) -> None:
+    """Make the connections of an engine read-only, and end what takes longer than `limit` s."""
+
+    @event.listens_for(engine, "connect")
+    def make_read_only(connection: Any, record: ConnectionPoolEntry) -> None:
+        connection.execute("PRAGMA query_only = ON")
+        # SQLite asks each 10 ms or so whether to give up.
+        too_late = lambda: time.monotonic() > record.info["deadline"]  # noqa: E731
+        connection.set_progress_handler(too_late, 1_000_000)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def set_deadline(connection: Connection, *statement: object) -> None:
+        connection.info["deadline"] = time.monotonic() + limit
+
+
+# ---- Which database it is
+
+
+def in_memory(url: URL) -> bool:
+    """Tell whether the database at `url` is an SQLite database without a file.
+
+    SQLite has several names for that: https://www.sqlite.org/inmemorydb.html
+    """
+    nameless = url.database in (None, "", ":memory:", "file::memory:")
+    return url.get_backend_name() == "sqlite" and (nameless or url.query.get("mode") == "memory")
+
+
+opened: dict[str, File] = {}  # by path, which file it was when it was opened first
+
+
+def keep_to_file(engine: Engine) -> None:
+    """Raise an OperationalError as soon as the path of a database leads to another file, or none.
+
+    Whoever has opened a file goes on with it after it was deleted: what is written then is gone.
+    """
+    path = path_of(engine.url)
+    if path is None:
+        return
+
+    def look(*_: object) -> None:
+        if path in opened and file_at(path) != opened[path]:
+            raise exc.OperationalError("", None, sqlite3.OperationalError(OTHER_FILE.format(path)))
+
+    @event.listens_for(engine, "connect")
+    def note(connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = opened.setdefault(path, file_at(path))
+
+    @event.listens_for(engine, "checkout")
+    def look_again(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
+        look()
+        if record.info["file"] != opened.get(path):  # of before another start
+            raise exc.DisconnectionError
+
+    event.listen(engine, "do_connect", look)
+
+
+def forget_file(url: URL) -> None:
+    """Let the path of a database lead to another file from now on, as at a start."""
+    opened.pop(path_of(url) or "", None)
+
+
+def path_of(url: URL) -> str | None:
+    """Return the whole path of a database, if it is a plain one."""
+    plain = url.get_backend_name() == "sqlite" and not in_memory(url)
+    name = url.database or ""
+    return os.path.abspath(name) if plain and not name.startswith("file:") else None
+
+
+def file_at(path: str) -> File:
+    """Return what tells a file from all others, if there is one at `path`."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
