@@ -102,6 +102,9 @@ def missing_rules(inspector: Inspector, table: Table) -> list[str]:
                 found = rule.name in checks
         if not found:
             missing.append(f"no {rule.name}")
+    if inspector.dialect.name == "sqlite":  # whose statements name indexes, and fail without them
+        named = {index["name"] for index in there.indexes}
+        missing += [f"no {index.name}" for index in table.indexes if index.name not in named]
     return missing
 
 

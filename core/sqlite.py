@@ -5,7 +5,8 @@ import sqlite3
 import time
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, event, exc
+from sqlalchemy import URL, Connection, Engine, FromClause, event, exc
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.pool import ConnectionPoolEntry
 
 OTHER_FILE = (
@@ -46,6 +47,14 @@ def only_read(engine: Engine, limit: float) -> None:
     @event.listens_for(engine, "before_cursor_execute")
     def set_deadline(connection: Connection, *statement: object) -> None:
         connection.info["deadline"] = time.monotonic() + limit
+
+
+class HintCompiler(SQLiteCompiler):
+    """Writes `INDEXED BY ...`, from `select(...).with_hint(table, ..., "sqlite")`, into the SQL."""
+
+    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
+        """Return what follows the name of a table: https://www.sqlite.org/lang_indexedby.html."""
+        return text
 
 
 # ---- Which database it is
