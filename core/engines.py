@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, SQLAlchemyError
 
+from core.columns import hold_values, json_text
 from core.postgresql import IdsBehindError, is_of_primary_key, sequence_behind, with_limits
 from core.settings import settings
 from core.sqlite import HintCompiler, in_memory, keep_to_file, only_read, use_wal
@@ -62,12 +63,12 @@ def keep_rows_out_of_logs(context: ExceptionContext) -> None:
 
 @event.listens_for(Engine, "handle_error")
 def name_what_no_column_holds(context: ExceptionContext) -> None:
-    """Raise a DataError where a driver has one of Python's own errors for a value.
+    """Raise a DataError where a driver or a type has one of Python's own errors for a value.
 
-    A number of more than 64 bits, on SQLite, and half a character of UTF-16.
+    A number of more than 64 bits, on SQLite, half a character of UTF-16, what core/columns refuses.
     """
     error, engine = context.original_exception, context.engine
-    if isinstance(error, (OverflowError, UnicodeEncodeError)):
+    if isinstance(error, (ArithmeticError, LookupError, ValueError)):
         hidden = engine is None or engine.hide_parameters
         statement, parameters = context.statement, context.parameters
         raise DataError(statement, parameters, error, hide_parameters=hidden)
@@ -129,6 +130,7 @@ def engine_options(url: str | URL) -> dict[str, Any]:
     options: dict[str, Any] = {
         "echo": settings.debug,
         "hide_parameters": not settings.debug,  # what users typed is not written to the log
+        "json_serializer": json_text,
         "pool_size": POOL_SIZE,
         "pool_timeout": 10,  # seconds
         "max_overflow": 0,
@@ -158,6 +160,7 @@ def with_events(engine: Engine, **limits: Any) -> Engine:
         event.listen(engine, "connect", use_wal)
         keep_to_file(engine)
     event.listen(engine, "handle_error", notice_outdated_connection)
+    hold_values(engine)
     return engine
 
 

@@ -13,6 +13,8 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import URL, Connection, Dialect, Engine, event, exc, text
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from core.columns import LOADERS
+
 log = logging.getLogger(__name__)
 
 # Options of SQLAlchemy that psycopg says in its BEGIN.
@@ -231,6 +233,8 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
         """
         driver: Any = record.driver_connection
         driver.patience = patience
+        for name, loader in LOADERS.items():
+            driver.adapters.register_loader(name, loader)
         record.info[POOLED] = pooled
         if not pooled:
             where = f"pg_backend_pid() = {driver.info.backend_pid}" if pooled is None else "true"

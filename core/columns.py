@@ -1,0 +1,270 @@
+"""Columns hold on SQLite what they hold on PostgreSQL, and what is stored comes back as it was.
+
+SQLite stores anything in any column. A value that would come back as another one is refused, by an
+error that is answered with a 422; one that other code has stored, and that cannot be read, is None.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+from typing import Any
+
+import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
+from psycopg.types.datetime import IntervalLoader
+from sqlalchemy import (
+    JSON,
+    TIMESTAMP,
+    Date,
+    DateTime,
+    Dialect,
+    Engine,
+    Enum,
+    LargeBinary,
+    Numeric,
+    Time,
+    Uuid,
+)
+from sqlalchemy.types import TypeEngine
+
+log = logging.getLogger(__name__)
+
+Process = Callable[[Any], Any] | None
+
+# What PostgreSQL can store and Python cannot: infinity, NaN, a year before 1 or after 9999.
+LOADED = ("date", "timestamp", "timestamptz", "interval", "numeric")
+
+
+def hold_values(engine: Engine) -> None:
+    """Let all columns that an engine writes and reads do what the module says."""
+    dialect = engine.dialect
+    types = ON_SQLITE if engine.name == "sqlite" else ON_POSTGRESQL
+    dialect.colspecs = dict(dialect.colspecs) | {
+        kind: type(f"Own{base.__name__}", (own, base), {})
+        for kind, own in types.items()
+        for base in [dialect.colspecs.get(kind, kind)]
+    }
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON; raises ValueError for NaN and infinity, which JSON does not have.
+
+    Half a character of UTF-16 stays one, and is refused by the driver.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+@cache
+def say(kind: str, error: str) -> None:
+    """Write to the log, once, that there is something that nobody can read."""
+    log.warning("A stored value cannot be read as %s, and is read as null: %s", kind, error)
+
+
+# ---- Types
+
+
+class Readable(TypeEngine[Any]):
+    """Reads None where there is something that its type does not allow."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Process:
+        """Return what makes a value of Python of what the driver gives."""
+        process = super().result_processor(dialect, coltype)
+        if process is None:
+            return None
+
+        def read(value: Any) -> Any:
+            try:
+                return process(value)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                say(type(self).__mro__[2].__name__, type(error).__name__)
+                return None
+
+        return read
+
+
+class FiniteNumeric(Numeric[Any]):
+    """Refuses NaN and infinity, which JSON does not have."""
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        """Return what makes a value for the driver of one of Python."""
+        process: Process = super().bind_processor(dialect)  # type: ignore[no-untyped-call]
+
+        def write(value: Any) -> Any:
+            if value is not None and not Decimal(value).is_finite():
+                raise OverflowError("a number has to be finite")
+            return process(value) if process else value
+
+        return write
+
+
+class ExactNumeric(Numeric[Any]):
+    """Rounds as PostgreSQL does, and refuses what SQLite would store as another number.
+
+    SQLite stores 64 bits of floating point, which hold 15 digits of any number.
+    """
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        """Return what makes a value for the driver of one of Python."""
+        digits = None
+        if self.precision is not None:
+            digits = self.precision - (self.scale or 0)
+        places = self.places
+
+        def write(value: Any) -> Any:
+            if value is None:
+                return None
+            number = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+            if places is not None:
+                number = number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+            if digits is not None and abs(number) >= Decimal(10) ** digits:
+                raise OverflowError(f"a number has more than {digits} digits before the point")
+            stored = float(number)
+            if self.number(stored) != number:
+                raise OverflowError("a number has more digits than SQLite can store")
+            return stored
+
+        return write
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Process:
+        """Return what makes a value of Python of what the driver gives."""
+
+        def read(value: Any) -> Any:
+            found = None if value is None else self.number(value)
+            return float(found) if found is not None and not self.asdecimal else found
+
+        return read
+
+    def number(self, value: Any) -> Decimal | None:
+        """Return a stored number with the places of its column, or as it is written."""
+        try:
+            number = Decimal(repr(value) if isinstance(value, float) else str(value))
+            places = self.places
+            if places is not None:
+                number = number.quantize(Decimal(1).scaleb(-places))
+            if number.is_finite():
+                return number
+        except ArithmeticError:
+            pass
+        say("Numeric", "no number")
+        return None
+
+    @property
+    def places(self) -> int | None:
+        """How many digits stand behind the point; None: any number."""
+        return 0 if self.scale is None and self.precision is not None else self.scale
+
+
+class UtcDateTime(Readable, DateTime):
+    """A moment. The time zone of SQLite is UTC, as in its CURRENT_TIMESTAMP."""
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        """Return what makes a value for the driver of one of Python."""
+        process = super().bind_processor(dialect)
+
+        def write(value: Any) -> Any:
+            if isinstance(value, datetime) and value.tzinfo:
+                value = value.astimezone(UTC).replace(tzinfo=None)
+            return process(value) if process else value
+
+        return write
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Process:
+        """Return what makes a value of Python of what the driver gives."""
+        process = super().result_processor(dialect, coltype)
+
+        def read(value: Any) -> Any:
+            found = process(value) if process else value
+            return found.replace(tzinfo=UTC) if found and self.timezone else found
+
+        return read
+
+
+class WithinYears(DateTime):
+    """Refuses a moment that is in the year 0 or 10000 in some time zone: nobody could read it."""
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        """Return what makes a value for the driver of one of Python."""
+        process = super().bind_processor(dialect)
+
+        def write(value: Any) -> Any:
+            if isinstance(value, datetime) and value.tzinfo:
+                day = timedelta(days=1)
+                _ = value - day, value + day  # raises OverflowError
+            return process(value) if process else value
+
+        return write
+
+
+class NamedEnum(Readable, Enum):
+    """Refuses a text that is none of its names, as PostgreSQL does."""
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        """Return what makes a value for the driver of one of Python."""
+        process: Process = super().bind_processor(dialect)  # type: ignore[no-untyped-call]
+
+        def write(value: Any) -> Any:
+            written = process(value) if process else value
+            if written is not None and written not in self.enums:
+                raise LookupError(f"not among the names of {self.name}")
+            return written
+
+        return write
+
+
+class OnlyBytes(LargeBinary):
+    """Reads a text, which is no bytes for Python, as UTF-8."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Process:
+        """Return what makes a value of Python of what the driver gives."""
+        return lambda value: value.encode() if isinstance(value, str) else value
+
+
+ON_SQLITE: dict[type[TypeEngine[Any]], type[TypeEngine[Any]]] = {
+    Numeric: ExactNumeric,
+    DateTime: UtcDateTime,
+    TIMESTAMP: UtcDateTime,
+    Enum: NamedEnum,
+    LargeBinary: OnlyBytes,
+} | dict.fromkeys((Date, Time, JSON, Uuid), Readable)
+ON_POSTGRESQL: dict[type[TypeEngine[Any]], type[TypeEngine[Any]]] = {
+    Numeric: FiniteNumeric,
+    DateTime: WithinYears,
+    Enum: Readable,
+}
+
+
+# ---- What psycopg reads
+
+
+def readable(name: str) -> type[Loader]:
+    """Return what reads a type of PostgreSQL, and None where Python has no such value."""
+    adapters = psycopg.adapters
+    kind = adapters.get_loader(adapters.types[name].oid, Format.TEXT)
+    if name == "interval":  # the one in C makes 12032704 days of 11800000 years
+        kind = IntervalLoader
+
+    class ReadableLoader(Loader):
+        def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+            super().__init__(oid, context)
+            self.loader = kind(oid, context) if kind else None
+
+        def load(self, data: Buffer) -> Any:
+            try:
+                value = self.loader.load(data) if self.loader else None
+            except (psycopg.DataError, OverflowError) as error:
+                say(name, str(error).partition(":")[0])
+                return None
+            if isinstance(value, Decimal) and not value.is_finite():
+                say(name, str(value))
+                return None
+            return value
+
+    return ReadableLoader
+
+
+LOADERS = {name: readable(name) for name in LOADED}
