@@ -100,9 +100,9 @@ def check(connection: Connection, metadata: MetaData, tables: list[Table]) -> No
         return
     mend = "alembic upgrade head"
     repeatable = revisions.repeatable()
-    if before == newest and broken and broken.keys() <= repeatable.keys():
-        # Somebody has restored other tables, and what migrations have been run stayed noted.
-        (last,) = {repeatable[name] for name in broken}
+    if before == newest and broken.keys() & repeatable.keys():
+        # Somebody has restored another table, and what migrations have been run stayed noted.
+        last = max(repeatable[name] for name in broken.keys() & repeatable.keys())
         then = mend if newest == {last} else f"alembic upgrade {last}, then alembic stamp heads"
         mend = f"alembic stamp base, then {then}"
     elif before == newest:

@@ -51,9 +51,9 @@ def many(server: Server, kind: str) -> None:
 def test_a_killed_app(database: Path, server: Server) -> None:
     """What it left behind in app.db-wal does not win over the backup."""
     server.client.post("/users", json=ADA)
-    assert backup(database, "create", "backup.db") == (
-        "app.db -> backup.db: 1 in user, 1 in alembic_version"
-    )
+    said = backup(database, "create", "backup.db")
+    assert said.startswith("app.db -> backup.db: 1 in user, ")
+    assert "1 in alembic_version" in said
     many(server, "later")
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -151,6 +152,8 @@ def test_the_time_to_connect(hosts: str, own: str, seconds: int) -> None:
     (connect,) = engine.dialect.dispatch.do_connect
     seen: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.postgresql.TimedConnection.connect", lambda **given: seen.update(given))
+        patch.setattr(
+            "core.postgresql.TimedConnection.connect", lambda **given: seen.update(given) or Mock()
+        )
         connect(engine.dialect, None, [], arguments)
     assert int(seen["connect_timeout"]) == seconds

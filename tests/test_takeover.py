@@ -129,7 +129,7 @@ def test_it_is_what_a_new_database_is(project: Project, plain: Engine) -> None:
     run_lesson(FASTAPI_TUTORIAL.split("    posts =")[0], plain)
     project.alembic("upgrade", "head")
     taken = project.tables()["user"]
-    project.execute('DROP TABLE "user"', "DROP TABLE alembic_version")
+    project.drop_all()
     assert project.start() == ""
     new = project.tables()["user"]
     for columns, *_ in (taken, new):
@@ -166,17 +166,17 @@ def test_what_belongs_to_other_columns_stays(project: Project, plain: Engine) ->
     assert "drop" not in path.read_text()
 
 
-PRODUCT = """
+WARE = """
 def upgrade():
     op.create_table(
         "item", sa.Column("id", sa.Integer(), primary_key=True), sa.Column("name", sa.String())
     )
     op.add_column("item", sa.Column("created_at", sa.DateTime()))
-    op.rename_table("item", "product")
-    with op.batch_alter_table("product") as batch_op:
+    op.rename_table("item", "ware")
+    with op.batch_alter_table("ware") as batch_op:
         batch_op.add_column(sa.Column("phone", sa.String()))
         batch_op.add_column(sa.Column("age", sa.Integer()))
-    with op.batch_alter_table("product") as batch_op:
+    with op.batch_alter_table("ware") as batch_op:
         batch_op.alter_column("age", new_column_name="town_id")
     with op.batch_alter_table("user") as batch_op:
         batch_op.add_column(sa.Column("note", sa.String()))
@@ -189,7 +189,7 @@ def test_a_column_of_another_table_is_not_taken_for_ours(project: Project, plain
     project.alembic("upgrade", "head")
     project.add_users("ada@example.com")
     path = project.add_migration("pass")
-    path.write_text(path.read_text().partition("def upgrade")[0] + PRODUCT)
+    path.write_text(path.read_text().partition("def upgrade")[0] + WARE)
     project.alembic("upgrade", "head")
     project.alembic("revision", "--autogenerate", "-m", "anything")
     (path,) = (project.folder / "versions").glob("*anything*")
@@ -201,7 +201,7 @@ def test_a_column_of_another_table_is_not_taken_for_ours(project: Project, plain
     assert ada["created_at"] is not None
     assert {"phone", "age", "town_id"} <= ada.keys()
     # In a table of ours, too, what a migration has made there is found, under each name of it.
-    assert revisions.columns()["product"] == {"id", "name", "created_at", "phone", "age", "town_id"}
+    assert revisions.columns()["ware"] == {"id", "name", "created_at", "phone", "age", "town_id"}
 
 
 # A table as SQL makes it, and what has to be in it afterwards as well; on which database.

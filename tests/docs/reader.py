@@ -148,7 +148,7 @@ class Reader:
         output = re.sub(r"(?<![^\W_])[0-9a-f]{12}(?![^\W_])", "REVISION", output)
         return re.sub(r"\d{4}-\d\d-\d\d_", "DATE_", output).replace(" ...  done", " done")
 
-    def shell(self, command: str, folder: Path) -> str:
+    def shell(self, command: str, folder: Path, seconds: int = 60) -> str:
         """Return what a command prints in a folder."""
         done = subprocess.run(
             ["bash", "-c", command],
@@ -157,7 +157,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=seconds,
         )
         return done.stdout
 

@@ -38,6 +38,43 @@ def test_its_test(reader: Reader) -> None:
     assert not (reader.folder / "app.db").exists()
 
 
+PRODUCT = '''
+
+class Product(Base):
+    """Something that is sold; with columns as a course's user has them."""
+
+    __tablename__ = "product"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    phone: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("user.id"))
+'''
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_the_tests_with_tables_of_ones_own(url: str, tmp_path: Path) -> None:
+    """What the suite says of tables and migrations goes for whoever has added some."""
+    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+    for name in tracked:
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "own" / name)
+    reader = Reader(tmp_path / "own", url)
+    reader.follow(CALLS, leave_out=("console",))
+    models = reader.folder / "models.py"
+    models.write_text(
+        f"from datetime import datetime\nfrom sqlalchemy import DateTime\n{models.read_text()}{PRODUCT}"
+    )
+    for command in ("upgrade head", "revision --autogenerate -m own", "upgrade head", "check"):
+        printed = reader.shell(f"alembic {command}", reader.folder)
+    assert printed == "No new upgrade operations detected.\n"
+    suite = "tests/test_takeover.py tests/test_migrations.py tests/test_backup.py"
+    printed = reader.shell(f"pytest -n 2 {suite}", reader.folder, seconds=300)
+    assert re.search(r"^\d+ passed in", printed, re.MULTILINE), printed
+
+
 def ask(reader: Reader, module: str, path: str) -> str:
     """Return what a call of a file that the page has written prints and answers."""
     script = f"import {module}; from fastapi.testclient import TestClient\n"
