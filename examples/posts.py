@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import HTTPException
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
-from sqlalchemy import DateTime, Dialect, ForeignKey, String, TypeDecorator, select
+from sqlalchemy import DateTime, ForeignKey, String, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
 import main
@@ -19,21 +19,6 @@ from database import SessionDep
 from examples import ExampleBase
 from models import User
 from schemas import NO_CONTROL, UserId
-
-
-class UTCDateTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no time zone, so it goes in and comes out as UTC here."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the same moment in UTC."""
-        return value and value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment with its time zone."""
-        return value and (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 class Author(ExampleBase):
@@ -64,7 +49,9 @@ class Post(ExampleBase):
     # The index finds a user's posts, also when they have to be deleted.
     author_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
     title: Mapped[str] = mapped_column(String(200))
-    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=lambda: datetime.now(UTC))
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), default=lambda: datetime.now(UTC)
+    )
 
     author: Mapped[Author] = relationship(back_populates="posts")
 
