@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 Process = Callable[[Any], Any] | None
 
-# What PostgreSQL can store and Python cannot: infinity, NaN, a year before 1 or after 9999.
-LOADED = ("date", "timestamp", "timestamptz", "interval", "numeric")
+# What PostgreSQL can store and Python cannot: infinity, NaN, a year after 9999, the hour 24.
+LOADED = ("date", "time", "timetz", "timestamp", "timestamptz", "interval", "numeric")
 
 
 def hold_values(engine: Engine) -> None:

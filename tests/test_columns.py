@@ -3,7 +3,7 @@
 import enum
 import json
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -55,6 +55,7 @@ class Thing(Base):
     at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     seen: Mapped[datetime | None]
     day: Mapped[date | None]
+    hour: Mapped[time | None]
     colour: Mapped[Colour | None]
     size: Mapped[str | None] = mapped_column(Enum("S", "M", name="size"))
     data: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -73,6 +74,7 @@ class ThingBody(BaseModel):
     at: datetime | None = None
     seen: datetime | None = None
     day: date | None = None
+    hour: time | None = None
     colour: Colour | None = None
     size: str | None = None
     data: Base64Bytes | None = None
@@ -124,6 +126,7 @@ STAYS = [
     ("seen", "2026-11-28T12:00:00.123456", "2026-11-28T12:00:00.123456"),
     ("seen", "2026-11-28T12:00:00Z", "2026-11-28T12:00:00"),
     ("day", "0001-01-01", "0001-01-01"),
+    ("hour", "23:59:59.5", "23:59:59.500000"),
     ("colour", "r", "r"),
     ("size", "M", "M"),
     ("data", "/wABAg==", "/wABAg=="),
@@ -209,6 +212,7 @@ UNREADABLE = {
         "at": "'yesterday'",
         "seen": "7",
         "day": "'2026-02-30'",
+        "hour": "'noon'",
         "colour": "'green'",
         "size": "'XL'",
         "more": "'{'",
@@ -220,6 +224,7 @@ UNREADABLE = {
         "at": "'infinity'",
         "seen": "'4713-01-01 00:00:00 BC'",
         "day": "'infinity'",
+        "hour": "'24:00:00'",
         "took": "interval '11800000 years'",
     },
 }
