@@ -186,8 +186,7 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
     """Give all connections of an engine limits; `reads`: they cannot write, either.
 
     `statement` is the limit of a statement in seconds. What `options` in the URL says stands. The
-    limits are told to the server by SET, since PgBouncer refuses a connection that begins with
-    `options`.
+    limits are told by a statement, since PgBouncer refuses a connection that begins with `options`.
     """
     url = engine.url
     pooled = is_pooled(url)

@@ -4,7 +4,6 @@
 # A migration that raises CommandError, as those do that must look at the data, ends the command with
 # 255. The line "FAILED: ..." goes to stdout, behind the statements so far: with `> script.sql`, the
 # terminal shows nothing but the log, and the file begins a transaction that it never ends.
-
 # Seen with SQLAlchemy 2.1.9 and Python 3.11. Fails if that changes.
 set -euo pipefail
 folder=$(mktemp -d)

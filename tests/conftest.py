@@ -42,8 +42,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is in a folder below this one, or beside it, as slow; let no test hang."""
     for item in items:
-        item.add_marker(pytest.mark.timeout(120))
-        if item.path.parent != HERE:
+        slow = item.path.parent != HERE
+        item.add_marker(pytest.mark.timeout(300 if slow else 120))
+        if slow:
             item.add_marker(pytest.mark.slow)
 
 

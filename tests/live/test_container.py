@@ -129,4 +129,4 @@ def test_compose_is_well_formed() -> None:
     pgbouncer = (ROOT / "examples" / "pgbouncer.ini").read_text()
     assert "listen_port = 6432" in pgbouncer
     assert "auth_file = /etc/pgbouncer/userlist.txt" in pgbouncer
-    assert "@database:6432/app?pgbouncer=true" in COMPOSE
+    assert "@database:6432/app'" in COMPOSE
