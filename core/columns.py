@@ -6,6 +6,7 @@ error that is answered with a 422; one that other code has stored, and that cann
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -18,13 +19,16 @@ from psycopg.adapt import Loader
 from psycopg.pq import Format
 from psycopg.types.datetime import IntervalLoader
 from sqlalchemy import (
+    DECIMAL,
     JSON,
+    NUMERIC,
     TIMESTAMP,
     Date,
     DateTime,
     Dialect,
     Engine,
     Enum,
+    Float,
     LargeBinary,
     Numeric,
     Time,
@@ -49,6 +53,9 @@ def hold_values(engine: Engine) -> None:
         for kind, own in types.items()
         for base in [dialect.colspecs.get(kind, kind)]
     }
+    dialect.colspecs = dialect.colspecs | {
+        StoredNumeric: StoredNumeric
+    }  # and no other type in its place
 
 
 def json_text(value: Any) -> str:
@@ -81,7 +88,7 @@ class Readable(TypeEngine[Any]):
             try:
                 return process(value)
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                say(type(self).__mro__[2].__name__, type(error).__name__)
+                say(str(self.__visit_name__), type(error).__name__)
                 return None
 
         return read
@@ -103,17 +110,42 @@ class FiniteNumeric(Numeric[Any]):
 
 
 class ExactNumeric(Numeric[Any]):
-    """Rounds as PostgreSQL does, and refuses what SQLite would store as another number.
-
-    SQLite stores 64 bits of floating point, which hold 15 digits of any number.
-    """
+    """Reads numbers with the places of their column; SQLite stores 15 digits of any number."""
 
     def bind_processor(self, dialect: Dialect) -> Process:
-        """Return what makes a value for the driver of one of Python."""
-        digits = None
-        if self.precision is not None:
-            digits = self.precision - (self.scale or 0)
-        places = self.places
+        """Return what makes a value for the driver of one of Python, to compare or calculate."""
+        return lambda value: None if value is None else float(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Process:
+        """Return what makes a value of Python of what the driver gives."""
+
+        def read(value: Any) -> Any:
+            found = None if value is None else self.number(value)
+            return float(found) if found is not None and not self.asdecimal else found
+
+        return read
+
+    def number(self, value: Any) -> Decimal | None:
+        """Return a stored number, or None if there is something else."""
+        try:
+            number = Decimal(f"{value:.15g}" if isinstance(value, float) else str(value))
+            if self.scale is not None:
+                number = number.quantize(Decimal(1).scaleb(-self.scale))
+            if number.is_finite():
+                return number
+        except ArithmeticError:
+            pass
+        say("Numeric", "no number")
+        return None
+
+
+class StoredNumeric(ExactNumeric):
+    """Rounds what is stored as PostgreSQL does, and refuses what would be another number."""
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        """Return what makes a value for the driver of one of Python, to be stored."""
+        places = 0 if self.scale is None and self.precision is not None else self.scale
+        digits = None if self.precision is None else self.precision - (places or 0)
 
         def write(value: Any) -> Any:
             if value is None:
@@ -130,33 +162,11 @@ class ExactNumeric(Numeric[Any]):
 
         return write
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Process:
-        """Return what makes a value of Python of what the driver gives."""
 
-        def read(value: Any) -> Any:
-            found = None if value is None else self.number(value)
-            return float(found) if found is not None and not self.asdecimal else found
-
-        return read
-
-    def number(self, value: Any) -> Decimal | None:
-        """Return a stored number with the places of its column, or as it is written."""
-        try:
-            number = Decimal(repr(value) if isinstance(value, float) else str(value))
-            places = self.places
-            if places is not None:
-                number = number.quantize(Decimal(1).scaleb(-places))
-            if number.is_finite():
-                return number
-        except ArithmeticError:
-            pass
-        say("Numeric", "no number")
-        return None
-
-    @property
-    def places(self) -> int | None:
-        """How many digits stand behind the point; None: any number."""
-        return 0 if self.scale is None and self.precision is not None else self.scale
+def as_stored(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type of a value that is written to a column, and not compared with it."""
+    numeric = type(kind) is Numeric or isinstance(kind, NUMERIC | DECIMAL)
+    return kind.adapt(StoredNumeric) if numeric else kind
 
 
 class UtcDateTime(Readable, DateTime):
@@ -216,6 +226,36 @@ class NamedEnum(Readable, Enum):
         return write
 
 
+class FiniteFloat(Float[Any]):
+    """Refuses NaN, which SQLite stores as NULL, and infinity."""
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        """Return what makes a value for the driver of one of Python."""
+        process: Process = super().bind_processor(dialect)  # type: ignore[no-untyped-call]
+
+        def write(value: Any) -> Any:
+            if value is not None and not math.isfinite(value):
+                raise OverflowError("a number has to be finite")
+            return process(value) if process else value
+
+        return write
+
+
+class WholeJson(Readable, JSON):
+    """Refuses a bare number that SQLite would store as another one: its column is numeric."""
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        """Return what makes a value for the driver of one of Python."""
+        process: Process = super().bind_processor(dialect)  # type: ignore[no-untyped-call]
+
+        def write(value: Any) -> Any:
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise OverflowError("a number has more than 64 bits")
+            return process(value) if process else value
+
+        return write
+
+
 class OnlyBytes(LargeBinary):
     """Reads a text, which is no bytes for Python, as UTF-8."""
 
@@ -230,11 +270,14 @@ ON_SQLITE: dict[type[TypeEngine[Any]], type[TypeEngine[Any]]] = {
     TIMESTAMP: UtcDateTime,
     Enum: NamedEnum,
     LargeBinary: OnlyBytes,
-} | dict.fromkeys((Date, Time, JSON, Uuid), Readable)
+    Float: FiniteFloat,
+    JSON: WholeJson,
+} | dict.fromkeys((Date, Time, Uuid), Readable)
 ON_POSTGRESQL: dict[type[TypeEngine[Any]], type[TypeEngine[Any]]] = {
     Numeric: FiniteNumeric,
     DateTime: WithinYears,
     Enum: Readable,
+    Float: FiniteFloat,
 }
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, S
 from core.columns import hold_values, json_text
 from core.postgresql import IdsBehindError, is_of_primary_key, sequence_behind, with_limits
 from core.settings import settings
-from core.sqlite import HintCompiler, in_memory, keep_to_file, only_read, use_wal
+from core.sqlite import OwnCompiler, in_memory, keep_to_file, only_read, use_wal
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def with_events(engine: Engine, **limits: Any) -> Engine:
         with_limits(engine, **limits)
         event.listen(engine, "handle_error", number_on)
     elif engine.name == "sqlite":
-        engine.dialect.statement_compiler = HintCompiler
+        engine.dialect.statement_compiler = OwnCompiler
         event.listen(engine, "connect", use_wal)
         keep_to_file(engine)
     event.listen(engine, "handle_error", notice_outdated_connection)

@@ -317,4 +317,4 @@ def sequence_behind(connection: Connection, error: psycopg.errors.UniqueViolatio
         return f"if the ids of {found.table} are behind those that are there, {mend} mends that"
     if number is None:
         return None
-    return f"the ids of {found.table} were behind those that are there: they go on after {number}"
+    return f"the ids of {found.table} were behind, and go on after {number} now: try again"

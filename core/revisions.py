@@ -88,7 +88,7 @@ def note(call: ast.Call, words: list[str], found: dict[str, set[str]]) -> None:
             found[table] |= {texts(column)[0] for column in columns if texts(column)}
         case "alter_column", [table, *_]:
             new = (key.value for key in call.keywords if key.arg == "new_column_name")
-            found[table] |= {str(ast.literal_eval(name)) for name in new}
+            found[table] |= {str(name.value) for name in new if isinstance(name, ast.Constant)}
         case "rename_table", [old, new_name]:  # one set, for what comes later as well
             found[old] = found[new_name] = found[old] | found[new_name]
 

@@ -5,9 +5,11 @@ import sqlite3
 import time
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, FromClause, event, exc
+from sqlalchemy import URL, BindParameter, Connection, Engine, FromClause, event, exc
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from core.columns import as_stored
 
 OTHER_FILE = (
     "{} is not the file that this app has opened: it was deleted, or another one was put in its "
@@ -49,12 +51,21 @@ def only_read(engine: Engine, limit: float) -> None:
         connection.info["deadline"] = time.monotonic() + limit
 
 
-class HintCompiler(SQLiteCompiler):
-    """Writes `INDEXED BY ...`, from `select(...).with_hint(table, ..., "sqlite")`, into the SQL."""
+class OwnCompiler(SQLiteCompiler):
+    """Writes hints, and knows which values are stored and which are compared."""
 
     def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
-        """Return what follows the name of a table: https://www.sqlite.org/lang_indexedby.html."""
+        """Return what follows a table, as `select(...).with_hint(table, ..., "sqlite")` says it.
+
+        https://www.sqlite.org/lang_indexedby.html
+        """
         return text
+
+    def visit_bindparam(self, bindparam: BindParameter[Any], *args: Any, **more: Any) -> str:
+        """Let a value in VALUES or SET have the type of what is stored."""
+        if bindparam._is_crud:
+            bindparam.type = as_stored(bindparam.type)
+        return str(super().visit_bindparam(bindparam, *args, **more))  # type: ignore[no-untyped-call]
 
 
 # ---- Which database it is

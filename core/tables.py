@@ -99,11 +99,10 @@ def check(connection: Connection, metadata: MetaData, tables: list[Table]) -> No
     if before == newest and not what:
         return
     mend = "alembic upgrade head"
-    repeatable = revisions.repeatable()
-    if before == newest and broken.keys() & repeatable.keys():
+    again = before == newest and revision_that_mends(broken)
+    if again:
         # Somebody has restored another table, and what migrations have been run stayed noted.
-        last = max(repeatable[name] for name in broken.keys() & repeatable.keys())
-        then = mend if newest == {last} else f"alembic upgrade {last}, then alembic stamp heads"
+        then = mend if newest == {again} else f"alembic upgrade {again}, then alembic stamp heads"
         mend = f"alembic stamp base, then {then}"
     elif before == newest:
         write = 'alembic revision --autogenerate -m "say what has changed"'
@@ -112,6 +111,21 @@ def check(connection: Connection, metadata: MetaData, tables: list[Table]) -> No
         mend = f"alembic merge heads -m merge, then {mend}"
     what = what if missing or before == newest else "not every migration has been run"
     raise OutdatedError(f"it is older than this code ({what}): run {mend}")
+
+
+def revision_that_mends(broken: dict[str, list[str]]) -> str | None:
+    """Return a revision that gives a table one of the rules that it lacks, and can be run again."""
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(revisions.MIGRATIONS))
+    for name, revision in revisions.repeatable().items():
+        table: Table = script.get_revision(revision).module.wanted()
+        made = {f"no {rule.name}" for rule in table.constraints}
+        made |= {f"no {index.name}" for index in table.indexes}
+        made |= {f"{column} may be NULL" for column in table.columns if not column.nullable}
+        if made.intersection(broken.get(name, ())):
+            return revision
+    return None
 
 
 def check_rights(connection: Connection, tables: list[Table]) -> None:

@@ -139,7 +139,9 @@ def connect_and_run() -> None:
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 set_patience(connection, None)
             started = True
-            newer = tables.done(connection) - revisions.followed().keys()
+            done = tables.done(connection)
+            context.config.attributes["done"] = done  # for migrations/takeover.py
+            newer = done - revisions.followed().keys()
             if newer and getattr(context.config.cmd_opts, "revision", "") in ("head", "heads"):
                 # The code of before a migration, put back: whoever starts it runs this first.
                 tables.check(connection, Base.metadata, tables.tables_in(models))

@@ -7,6 +7,7 @@ wanted. If a user does not fit, nothing changes.
 
 import logging
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
@@ -18,8 +19,15 @@ from core.tables import create_search_index
 log = logging.getLogger("alembic.runtime.migration")
 
 
-def take_over(table: sa.Table, revision: str) -> None:
-    """Create the table, or change the one that is there into it; `revision` does so."""
+EARLIER = {"4c1d7a90b2e3", "8e52f3c6d741"}  # revisions that have not made it what is wanted
+
+
+def take_over(table: sa.Table, revision: str, new: str) -> None:
+    """Create the table, or change the one that is there into it; `revision` does so.
+
+    Where an earlier version of it has been run, others may have changed the table since then: it
+    only gets the CHECK that is called `new`.
+    """
     if context.is_offline_mode():
         raise CommandError(
             f"{revision} looks at the data, and so there is no SQL of it: run alembic upgrade "
@@ -28,6 +36,9 @@ def take_over(table: sa.Table, revision: str) -> None:
     connection = op.get_bind()
     if not sa.inspect(connection).has_table("user"):
         table.create(connection)
+    elif context.config.attributes.get("done", set()) - EARLIER:
+        add_check(connection, table, new)
+        return
     else:
         check_columns(connection, table)
         check_users(connection)
@@ -70,8 +81,8 @@ def check_columns(connection: sa.Connection, table: sa.Table) -> None:
             stop(f"user.{name} {needs}: let it be NULL (docs/migrations.md says how)")
 
 
-def check_users(connection: sa.Connection) -> None:
-    """Stop at users whom the rules do not allow."""
+def check_users(connection: sa.Connection, only: Sequence[str] = ()) -> None:
+    """Stop at users whom the rules do not allow; or at those with one of `only` these problems."""
     problems = {
         "name IS NULL": "NULL for a name",
         "email IS NULL": "NULL for an email",
@@ -84,12 +95,16 @@ def check_users(connection: sa.Connection) -> None:
     if "is_active" not in columns_of(connection):
         problems = {rule: text for rule, text in problems.items() if "is_active" not in rule}
     for condition, problem in problems.items():
+        if only and condition not in only:
+            continue
         found = connection.execute(sa.text(f'SELECT id FROM "user" WHERE {condition} ORDER BY id'))
         ids = [str(user_id) for user_id in found.scalars().fetchmany(6)]
         if ids:
             named = ", ".join(ids[:5]) + (" and others" if len(ids) > 5 else "")
             who = f"user {named} has" if len(ids) == 1 else f"users {named} have"
             stop(f"{who} {problem}: change that, or delete them")
+    if only:
+        return
     lower = 'SELECT lower(email) FROM "user" GROUP BY lower(email) HAVING count(*) > 1'
     for email in connection.scalars(sa.text(lower)):
         same = sa.text('SELECT id, email FROM "user" WHERE lower(email) = :email ORDER BY id')
@@ -131,20 +146,10 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         named = re.match(r'(?i)CONSTRAINT\s+["\[`]?(\w+)', rule)
         known = re.search(r"(?i)\b(PRIMARY\s+KEY|UNIQUE)\b", rule) and not mentions(rule, theirs)
         if known or (named and named[1] in names) or rule in rules:
-            if not replaced(rule):
+            if not replaced(rule) and not (named and named[1] in names):
                 log.info("Left out: %s", rule)
         else:
             rules.append(rule)
-    connection.exec_driver_sql(f'CREATE TABLE "_user" ({", ".join((*columns.values(), *rules))})')
-    stored = connection.exec_driver_sql("PRAGMA table_xinfo('user')").all()
-    copied = [f'"{column.name}"' for column in stored if column.hidden == 0]  # and not generated
-    values = list(copied)
-    if "is_active" not in their_columns:
-        copied.append("is_active")
-        values.append("1")
-    connection.exec_driver_sql(
-        f'INSERT INTO "_user" ({", ".join(copied)}) SELECT {", ".join(values)} FROM "user"'
-    )
     kept = [each.sql for each in made if each.type == "trigger"]
     for index in (each for each in made if each.type == "index"):
         found = connection.exec_driver_sql(f"PRAGMA index_info('{index.name}')").all()
@@ -154,15 +159,47 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
                 kept.append(index.sql)
         elif index.name not in names and not replaced(index.sql):
             log.info("Left out: %s", index.sql)
+    create = f'CREATE TABLE "_user" ({", ".join((*columns.values(), *rules))})'
+    added = ("", "") if "is_active" in their_columns else ("is_active", "1")
+    replace_table(connection, create, kept, *added)
+    for new in table.indexes:
+        new.create(connection)
+
+
+def add_check(connection: sa.Connection, table: sa.Table, name: str) -> None:
+    """Add one CHECK of `table` to the table that is there, and leave all else as it is."""
+    if name in {check["name"] for check in sa.inspect(connection).get_check_constraints("user")}:
+        return
+    rules = [each for each in table.constraints if isinstance(each, sa.CheckConstraint)]
+    (rule,) = (each for each in rules if each.name == name)
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.schema.AddConstraint(rule))
+        return
+    check_users(connection, ["is_active NOT IN (0, 1)"])
+    made = "SELECT sql FROM sqlite_master WHERE tbl_name = 'user' AND sql IS NOT NULL"
+    create, *others = connection.exec_driver_sql(f"{made} ORDER BY type <> 'table'").scalars()
+    start, end = create.index("("), create.rindex(")")
+    check = f"CONSTRAINT {name} CHECK ({rule.sqltext})"
+    create = f'CREATE TABLE "_user" {create[start:end]}\n, {check}{create[end:]}'
+    replace_table(connection, create, others)
+
+
+def replace_table(
+    connection: sa.Connection, create: str, others: list[str], added: str = "", value: str = ""
+) -> None:
+    """Copy the rows to a new table, with `value` in a column that is `added`; then run `others`."""
+    connection.exec_driver_sql(create)
+    stored = connection.exec_driver_sql("PRAGMA table_xinfo('user')").all()
+    copied = [f'"{column.name}"' for column in stored if column.hidden == 0]  # and not generated
+    into, values = ", ".join([*copied, *added.split()]), ", ".join([*copied, *value.split()])
+    connection.exec_driver_sql(f'INSERT INTO "_user" ({into}) SELECT {values} FROM "user"')
     # As before 2018: what refers to the table does not follow it to another name.
     connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
     connection.exec_driver_sql('DROP TABLE "user"')
     connection.exec_driver_sql('ALTER TABLE "_user" RENAME TO "user"')
     connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
-    for sql in kept:
+    for sql in others:
         connection.exec_driver_sql(sql)
-    for new in table.indexes:
-        new.create(connection)
 
 
 def parts_of(create_table: str) -> tuple[dict[str, str], list[str]]:

@@ -22,9 +22,11 @@ from sqlalchemy import (
     Interval,
     LargeBinary,
     Numeric,
+    func,
     insert,
     select,
     text,
+    update,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -63,6 +65,7 @@ class Thing(Base):
     took: Mapped[timedelta | None] = mapped_column(Interval)
     key: Mapped[UUID | None]
     count: Mapped[int | None] = mapped_column(Integer)
+    weight: Mapped[float | None]
 
 
 class ThingBody(BaseModel):
@@ -82,6 +85,7 @@ class ThingBody(BaseModel):
     took: timedelta | None = None
     key: UUID | None = None
     count: int | None = None
+    weight: float | None = None
 
 
 class ThingRead(ThingBody):
@@ -131,6 +135,8 @@ STAYS = [
     ("size", "M", "M"),
     ("data", "/wABAg==", "/wABAg=="),
     ("more", {"é": [1, None, "\x7f", {"a": 1.5}]}, {"é": [1, None, "\x7f", {"a": 1.5}]}),
+    ("more", 2**63 - 1, 2**63 - 1),
+    ("weight", 0.1, 0.1),
     ("took", "P1DT1S", "P1DT1S"),
     ("took", "-PT1S", "-PT1S"),
     ("key", "12345678-1234-5678-1234-567812345678", "12345678-1234-5678-1234-567812345678"),
@@ -143,6 +149,26 @@ def test_what_fits_comes_back(client: TestClient, name: str, sent: object, read:
     assert answer.status_code == 200
     assert answer.json()[name] == read
     assert client.get("/things").json()[0][name] == read
+
+
+def test_what_is_compared_is_not_rounded(engine: Engine, client: TestClient) -> None:
+    """Nor limited; and a factor is the one that was written."""
+    for price in ("12.34", "12.35", "12.36"):
+        client.post("/things", json={"price": price})
+    with Session(engine) as db:
+        for condition, found in [
+            (Thing.price > Decimal("12.345"), 2),
+            (Thing.price == Decimal("12.345"), 0),
+            (Thing.price.in_([Decimal("12.345"), Decimal("12.36")]), 1),
+            (Thing.price < Decimal("1000000000"), 3),
+            (Thing.price == Decimal("12.35"), 1),
+        ]:
+            assert len(db.scalars(select(Thing).where(condition)).all()) == found, condition
+        db.execute(update(Thing).where(Thing.id == 1).values(price=Thing.price * Decimal("1.005")))
+        db.execute(update(Thing).where(Thing.id == 2).values(price=Decimal("2.675")))
+        prices = db.scalars(select(Thing.price).order_by(Thing.id)).all()
+        assert prices == [Decimal("12.40"), Decimal("2.68"), Decimal("12.36")]
+        assert db.scalar(select(func.sum(Thing.price))) == Decimal("27.44")
 
 
 @pytest.mark.parametrize("hours", [0, 2, -11])
@@ -184,6 +210,8 @@ REFUSED = [
     ("more", '{"a": 1e999}'),
     ("more", r'{"a": "\ud800"}'),
     ("count", str(2**63)),
+    ("weight", "NaN"),
+    ("weight", "1e999"),
 ]
 
 
@@ -195,11 +223,16 @@ def test_what_does_not_fit_is_refused(client: TestClient, name: str, sent: str) 
     assert client.get("/things").json() == []
 
 
-def test_what_only_postgresql_can_hold(client: TestClient, engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("amount", "0.12345678901234567890"), ("more", 12345678901234567890123)]
+)
+def test_what_only_postgresql_can_hold(
+    client: TestClient, engine: Engine, name: str, value: object
+) -> None:
     """More digits than a number of SQLite has."""
-    answer = client.post("/things", json={"amount": "0.12345678901234567890"})
+    answer = client.post("/things", json={name: value})
     if engine.name == "postgresql":
-        assert answer.json()["amount"] == "0.12345678901234567890"
+        assert answer.json()[name] == value
     else:
         assert answer.status_code == 422
 

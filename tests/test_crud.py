@@ -406,7 +406,7 @@ def test_ids_of_somebody_who_has_written_before(engine: Engine) -> None:
     rename = text("UPDATE \"user\" SET name = 'Eve' WHERE id = 2")
     with SessionLocal() as db:
         db.execute(rename)
-        with pytest.raises(IdsBehindError, match="they go on after 2"):
+        with pytest.raises(IdsBehindError, match="go on after 2 now: try again"):
             crud.create_user(db, body)
     with SessionLocal.begin() as db:
         db.execute(rename)

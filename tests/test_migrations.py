@@ -19,6 +19,7 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    UniqueConstraint,
     inspect,
     make_url,
     text,
@@ -277,6 +278,19 @@ def test_a_rule_that_somebody_has_dropped(project: Project, dropped: str, missin
     project.start()
     project.execute(f'ALTER TABLE "user" {dropped}')
     assert f"it is older than this code ({missing}): run {MEND}" in project.start()
+
+
+def test_a_rule_of_ones_own_in_our_table(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No migration of ours would make it, so the start asks for a new one; which works."""
+    project.start()
+    user = project.metadata.tables["user"]
+    user.append_constraint(UniqueConstraint("name", name="uq_user_name"))
+    monkeypatch.setattr(models, "own", user, raising=False)
+    said = project.start()
+    assert "(no uq_user_name): run alembic revision --autogenerate" in said
+    project.alembic("revision", "--autogenerate", "-m", "own")
+    project.alembic("upgrade", "head")
+    assert project.start() == ""
 
 
 def test_a_rule_of_a_table_of_ones_own(project: Project) -> None:

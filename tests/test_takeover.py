@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, NullPool, create_engine, inspect, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Engine,
+    Index,
+    NullPool,
+    String,
+    UniqueConstraint,
+    create_engine,
+    inspect,
+    text,
+)
 from sqlalchemy.orm import Session, declarative_base
 
 import main
@@ -337,6 +348,32 @@ def test_earlier_versions_of_this_app(project: Project, revision: str, stamped: 
     # Number 3 has been somebody's; nobody gets it again.
     body = {"name": "Eve", "email": "eve@example.com"}
     assert TestClient(main.app).post("/user", json=body).json()["id"] == 4
+
+
+def test_migrations_of_ones_own_after_ours(project: Project, plain: Engine) -> None:
+    """What others have changed since an earlier version stays; only what is new is added."""
+    user = project.metadata.tables["user"]
+    for rule in [each for each in user.constraints if isinstance(each, CheckConstraint)]:
+        if rule.name in ("ck_user_is_active", "ck_user_name_length"):
+            user.constraints.remove(rule)
+    length = CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length")
+    user.append_constraint(length)
+    user.c.name.type = String(200)
+    user.append_constraint(UniqueConstraint("name", "is_active", name="uq_own"))
+    user.append_column(Column("team", String(20), nullable=False))
+    Index("ix_own", user.c.email, user.c.name)
+    project.metadata.create_all(plain)
+    project.alembic("stamp", "b7d2e0964f15")
+    insert = f"INSERT INTO \"user\" VALUES (7, '{'x' * 150}', 'ada@x.de', true, 'a')"
+    project.execute(insert)
+    before = project.tables()["user"]
+    project.alembic("upgrade", "head")
+    columns, checks, *rest = project.tables()["user"]
+    assert (columns, *rest) == (before[0], *before[2:])
+    assert len(checks) == len(before[1]) + 1
+    assert any("ck_user_is_active" in check for check in checks)
+    assert project.alembic("check") == "No new upgrade operations detected.\n"
+    assert rows(plain, "user")[0]["name"] == "x" * 150
 
 
 PROBLEMS = [

@@ -54,7 +54,7 @@ def wanted() -> sa.Table:
 
 def upgrade() -> None:
     """Create the table, or change the one that is there into it."""
-    take_over(wanted(), revision)
+    take_over(wanted(), revision, new="ck_user_is_active")
 
 
 def downgrade() -> None:
