@@ -50,6 +50,11 @@ def restore(database: Path, backup: Path) -> str:
     a running app goes on with it. Raises SystemExit, with why it cannot; nothing has changed then.
     """
     found = look_at(backup, backup)
+    version = version_of(backup)
+    if version is None:
+        sys.exit(f"{backup} is no backup of this app: see docs/migrations.md")
+    if database.is_file() and version_of(database) not in (None, version):
+        found += "; of another version: start the app again, it says what to do"
     try:
         with (
             closing(sqlite3.connect(backup)) as source,
@@ -90,15 +95,22 @@ def look_at(path: Path, name: Path) -> str:
     return ", ".join(f"{number} in {name}" for name, number in zip(names, rows))
 
 
+def version_of(path: Path) -> set[str] | None:
+    """Return what migrations have been run on a database, or None if it has never had any."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            return {name for (name,) in connection.execute("SELECT * FROM alembic_version")}
+    except sqlite3.Error:
+        return None
+
+
 def main(arguments: list[str]) -> None:
     """Do what the command line asks for."""
     match arguments:
         case ["create" | "restore" as what, file]:
             path = path_of(make_url(settings.database_url))
             if path is None:
-                sys.exit(
-                    "DATABASE_URL names no SQLite file: docs/production.md has the other commands"
-                )
+                sys.exit("DATABASE_URL is no path of an SQLite file: see docs/production.md")
             database = Path(os.path.relpath(path))
             print((create if what == "create" else restore)(database, Path(file)))
         case _:

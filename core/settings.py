@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, ValidationError, field_validator
@@ -49,6 +50,8 @@ def check_url(text: str) -> str:
 
     Raises ValueError if it cannot be used, without quoting it: it may hold a password.
     """
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError("there is a newline, or another character that nobody sees, in it")
     try:
         url = make_url(several_hosts(text))
     except (ArgumentError, ValueError):
@@ -63,10 +66,16 @@ def check_url(text: str) -> str:
             "SQLite takes three slashes, sqlite:///./app.db, or four: sqlite:////tmp/app.db"
         )
     if url.drivername == "postgresql+psycopg" and "ssl" in url.query:
-        mode = str(url.query["ssl"])
+        said = url.query["ssl"]
+        mode = said if isinstance(said, str) else said[-1]
         url = url.difference_update_query(["ssl"]).update_query_dict(
             {"sslmode": SSL.get(mode, mode)}
         )
+    if url.drivername == "sqlite":
+        try:
+            float(str(url.query.get("timeout", "0")))
+        except ValueError:
+            raise ValueError("timeout is a number of seconds") from None
     if url.query.get("pgbouncer", "true") not in ("true", "false"):
         raise ValueError("pgbouncer is true, for a pooler in transaction mode, or false")
     return url.render_as_string(hide_password=False)
@@ -106,13 +115,15 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def strip(cls, value: object) -> object:
-        """Take white space away: a secret that was made with `echo` ends in a newline."""
-        return value.strip() if isinstance(value, str) else value
+        """Take away what nobody sees: a secret that was made with `echo` ends in a newline."""
+        return value.strip().strip("\ufeff\u200b").strip() if isinstance(value, str) else value
 
 
 try:
+    if Path(".env").is_file() and b"\0" in Path(".env").read_bytes():  # UTF-16 would be ignored
+        raise UnicodeError
     settings = Settings()
-except UnicodeDecodeError:
+except UnicodeError:
     sys.exit(".env is not in UTF-8: save it as UTF-8 (in PowerShell: Set-Content -Encoding utf8)")
 except ValidationError as error:
     for problem in error.errors():

@@ -92,18 +92,33 @@ def test_what_stands_in_the_way(database: Path) -> None:
     (folder / "x.db").write_text("not a database" * 100)
     assert backup(database, "restore", "x.db").startswith("failed: x.db cannot be read as a")
     assert backup(database, "nonsense").startswith("failed: usage: ")
+    assert backup(database, "restore", "backup.db").startswith("failed: backup.db is no backup of")
+    with closing(sqlite3.connect(folder / "backup.db")) as connection:
+        connection.execute("CREATE TABLE alembic_version AS SELECT 'a' AS version_num")
+        connection.commit()
     database.write_bytes(b"not a database" * 100)
     assert backup(database, "restore", "backup.db").startswith("failed: app.db cannot be written")
     for path in folder.glob("app.db*"):
         path.unlink()
-    assert backup(database, "restore", "backup.db") == "backup.db -> app.db: 1 in t"
+    restored = "backup.db -> app.db: 1 in t, 1 in alembic_version"
+    assert backup(database, "restore", "backup.db") == restored
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'b'")
+        connection.commit()
+    said = backup(database, "restore", "backup.db")
+    assert (
+        said
+        == f"{restored}; it is of another version: run alembic upgrade head, and start the app again"
+    )
 
 
 def test_a_database_that_is_no_file(tmp_path: Path) -> None:
     done = run_python(
         "-m", "core.backup", "create", "x", folder=ROOT, DATABASE_URL="postgresql://u@h/x"
     )
-    assert done.stderr.startswith("DATABASE_URL names no SQLite file: docs/production.md has")
+    assert done.stderr.startswith(
+        "DATABASE_URL is no path of an SQLite file: see docs/production.md"
+    )
 
 
 @pytest.mark.parametrize("replaced", [False, True])

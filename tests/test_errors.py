@@ -42,6 +42,7 @@ BAD_BODIES = [
     BOB | {"email": "bob@example"},
     BOB | {"email": "b\0b@example.com"},
     BOB | {"email": f"{'b' * 64}@{'e' * 63}.{'e' * 63}.{'e' * 63}.com"},
+    BOB | {"email": "bob@" + "ü." * 21 + "org"},
     BOB | {"email": None},
     [BOB],
     "Bob",

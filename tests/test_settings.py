@@ -34,6 +34,8 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ({"DATABASE_URL": "postgresql://u:my@secret@localhost/x"}, "%40"),
         ({"DATABASE_URL": "postgresql://u:secret@localhost/x?pgbouncer=yes"}, "pgbouncer is true"),
         ({"DATABASE_URL": "sqlite://app.db"}, "three slashes"),
+        ({"DATABASE_URL": "sqlite:///x.db?timeout=soon"}, "timeout is a number of seconds"),
+        ({"DATABASE_URL": "postgresql://u:secret@ho\nst/x"}, "there is a newline"),
         ({"DATABASE_URL": "sqlite://u:secret@/x.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://u@/x.db"}, "three slashes"),
         ({"DATABASE_URL": "sqlite://:80/x.db"}, "three slashes"),
@@ -65,7 +67,7 @@ def test_a_secret_that_ends_in_a_newline(tmp_path: Path) -> None:
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"other.db"}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
 def test_a_file_in_the_encoding_of_an_editor(tmp_path: Path, encoding: str) -> None:
     text = "# Réglages\nDATABASE_URL=sqlite:///./other.db\n"
     (tmp_path / ".env").write_text(text, encoding=encoding)
