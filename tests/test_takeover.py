@@ -362,7 +362,7 @@ def test_migrations_of_ones_own_after_ours(project: Project, plain: Engine) -> N
     user.append_constraint(UniqueConstraint("name", "is_active", name="uq_own"))
     user.append_column(Column("team", String(20), nullable=False))
     Index("ix_own", user.c.email, user.c.name)
-    project.metadata.create_all(plain)
+    user.create(plain)
     project.alembic("stamp", "b7d2e0964f15")
     insert = f"INSERT INTO \"user\" VALUES (7, '{'x' * 150}', 'ada@x.de', true, 'a')"
     project.execute(insert)
