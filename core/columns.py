@@ -6,7 +6,6 @@ error that is answered with a 422; one that other code has stored, and that cann
 
 import json
 import logging
-import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -94,12 +93,12 @@ class Readable(TypeEngine[Any]):
         return read
 
 
-class FiniteNumeric(Numeric[Any]):
-    """Refuses NaN and infinity, which JSON does not have."""
+class Finite(TypeEngine[Any]):
+    """Refuses NaN, which SQLite stores as NULL, and infinity: JSON has neither."""
 
     def bind_processor(self, dialect: Dialect) -> Process:
         """Return what makes a value for the driver of one of Python."""
-        process: Process = super().bind_processor(dialect)  # type: ignore[no-untyped-call]
+        process = super().bind_processor(dialect)
 
         def write(value: Any) -> Any:
             if value is not None and not Decimal(value).is_finite():
@@ -226,21 +225,6 @@ class NamedEnum(Readable, Enum):
         return write
 
 
-class FiniteFloat(Float[Any]):
-    """Refuses NaN, which SQLite stores as NULL, and infinity."""
-
-    def bind_processor(self, dialect: Dialect) -> Process:
-        """Return what makes a value for the driver of one of Python."""
-        process: Process = super().bind_processor(dialect)  # type: ignore[no-untyped-call]
-
-        def write(value: Any) -> Any:
-            if value is not None and not math.isfinite(value):
-                raise OverflowError("a number has to be finite")
-            return process(value) if process else value
-
-        return write
-
-
 class WholeJson(Readable, JSON):
     """Refuses a bare number that SQLite would store as another one: its column is numeric."""
 
@@ -270,14 +254,14 @@ ON_SQLITE: dict[type[TypeEngine[Any]], type[TypeEngine[Any]]] = {
     TIMESTAMP: UtcDateTime,
     Enum: NamedEnum,
     LargeBinary: OnlyBytes,
-    Float: FiniteFloat,
+    Float: Finite,
     JSON: WholeJson,
 } | dict.fromkeys((Date, Time, Uuid), Readable)
 ON_POSTGRESQL: dict[type[TypeEngine[Any]], type[TypeEngine[Any]]] = {
-    Numeric: FiniteNumeric,
+    Numeric: Finite,
     DateTime: WithinYears,
     Enum: Readable,
-    Float: FiniteFloat,
+    Float: Finite,
 }
 
 
