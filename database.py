@@ -2,22 +2,21 @@
 
 import sys
 from collections.abc import Iterator
-from threading import Lock
 from typing import Annotated
 
 from fastapi import Depends
 from sqlalchemy import Engine, MetaData
-from sqlalchemy.exc import SQLAlchemyError, TimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from core import tables
 from core.engines import explain, new_engine
 from core.sessions import in_turn
-from core.settings import settings
-from core.sqlite import forget_file
+from core.settings import Settings, load
 
+settings = load(Settings)
 # create_engine(), with limits: core/engines.py.
-engine = new_engine(settings.database_url)
+engine = new_engine(settings.database_url, debug=settings.debug, replica=settings.read_database_url)
 # expire_on_commit stays on: after a commit, what you read is what the database holds.
 SessionLocal = sessionmaker(autocommit=False, autoflush=False, bind=engine)
 
@@ -25,20 +24,7 @@ SessionLocal = sessionmaker(autocommit=False, autoflush=False, bind=engine)
 class Base(DeclarativeBase):
     """What every table in models.py derives from."""
 
-    # Constraints get names by these rules, so that migrations and error messages can name them.
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-
-
-prepared: set[Engine] = set()  # those whose tables are there
-preparing = Lock()
+    metadata = MetaData(naming_convention=tables.NAMES)
 
 
 def create_tables(bind: Engine) -> None:
@@ -48,23 +34,7 @@ def create_tables(bind: Engine) -> None:
     """
     import models  # not above: it needs this file
 
-    if bind in prepared:
-        return
-    if not preparing.acquire(timeout=2):  # a migration may be running: no request waits for that
-        raise TimeoutError("the tables are not there yet")
-    try:
-        if bind not in prepared:  # nobody has done so meanwhile
-            with bind.begin() as connection:
-                tables.create(connection, Base.metadata, models)
-            prepared.add(bind)
-    finally:
-        preparing.release()
-
-
-def start_anew(bind: Engine) -> None:
-    """Look at the tables once more, and take the file of SQLite that is there now for the one."""
-    prepared.discard(bind)
-    forget_file(bind.url)
+    tables.create_once(bind, Base.metadata, models)
 
 
 # FastAPI hands out no more sessions at once than the engine has connections; the others wait.
@@ -85,7 +55,7 @@ SessionDep = Annotated[Session, Depends(get_db, scope="function")]
 
 def init_db(bind: Engine = engine) -> None:
     """Create the tables in a new database; exit with one line if it cannot be used."""
-    start_anew(bind)
+    tables.start_anew(bind)
     try:
         create_tables(bind)
     except SQLAlchemyError as error:

@@ -3,38 +3,31 @@
 from typing import Annotated
 
 import uvicorn
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 
 import crud
-from core.errors import (
-    CHANGED,
-    CREATED,
-    CREATED_IN_LESSONS,
-    DELETED,
-    LISTED,
-    READ,
-    REFUSED,
-    answer,
-    for_user,
-    gone,
-    not_found,
-)
+import database
+from core.answers import RowAnswers, answer
+from core.errors import new_values, not_found
+from core.queries import ListQuery
 from core.responses import (
+    IfMatch,
     created_response,
     json_response,
     page_response,
-    still,
-    user_response,
-    users_response,
+    precondition,
+    row_response,
 )
 from core.sessions import new_connection, read_only, searches
 from core.startup import create_app
 from database import SessionDep
-from schemas import UserBodies, UserBody, UserId, UserPatch, UserQuery, UserRead, UserRecord
+from models import User
+from schemas import UserBodies, UserBody, UserId, UserPatch, UserRead, UserRecord
 
 app = create_app(
+    database,
     title="User API",
     description='Users with a name and an email of their own. Every error is `{"detail": ...}`.',
     openapi_tags=[
@@ -43,8 +36,8 @@ app = create_app(
         {"name": "health", "description": "Whether the app runs, and its database answers"},
     ],
 )
-# Two people edit the same user: with this header, the second learns of the first.
-IfMatch = Annotated[str | None, Header(description="Only if the user still has this `ETag`")]
+answers = RowAnswers(User)
+UserQuery = Annotated[ListQuery, Depends(crud.users.query)]
 
 # The names of the calls in a client that is generated from /openapi.json.
 users = APIRouter(
@@ -55,83 +48,87 @@ lessons = APIRouter(
 )
 
 
-@users.get("", response_model=list[UserRead], responses=LISTED)
+@users.get("", response_model=list[UserRead], responses=answers.listed)
 @users.get("/", include_in_schema=False)
 @searches("query")
-def list_users(request: Request, params: Annotated[UserQuery, Query()], db: SessionDep) -> Response:
+def list_users(request: Request, asked: UserQuery, db: SessionDep) -> Response:
     """List users page by page: by number, or by `after`, the last id seen, however many there are.
 
     The header `Link` has the addresses of other pages. `X-Total-Count` says how many users there
     are; 10000 without a `rel="last"` in `Link` means that many or more. Nobody counts further, and
     later pages have no number: `rel="next"` leads through all of them.
     """
-    page = crud.list_users(db, params) or gone()
-    return page_response(request, params, page)
+    return page_response(request, asked, crud.list_users(db, asked))
 
 
-@users.get("/{user_id}", response_model=UserRead, responses=READ)
-@lessons.get("", summary="Read User, as in lessons", response_model=UserRead, responses=READ)
+@users.get("/{user_id}", response_model=UserRead, responses=answers.read)
+@lessons.get(
+    "", summary="Read User, as in lessons", response_model=UserRead, responses=answers.read
+)
 @read_only
 def read_user(request: Request, user_id: UserId, db: SessionDep) -> Response:
     """Return one user."""
-    user = crud.find_user(db, user_id) or not_found()
-    return user_response(user, request=request)
+    user = crud.find_user(db, user_id) or not_found("User")
+    return row_response(user, request=request)
 
 
-@users.post("", response_model=UserRead, responses=CREATED, status_code=201)
+@users.post("", response_model=UserRead, responses=answers.created, status_code=201)
 @users.post("/", include_in_schema=False, status_code=201)
 @lessons.post(
     "",
     summary="Create User, as in lessons",
     response_model=UserRead,
-    responses=CREATED_IN_LESSONS,
+    responses=answers.created_as_200,
 )
 def create_user(request: Request, body: UserBody, db: SessionDep) -> Response:
     """Create a user."""
     user = crud.create_user(db, body)
     db.commit()
-    return created_response(request, user)
+    return created_response(request, user, f"/users/{user.id}")
 
 
-@users.post("/bulk", response_model=list[UserRead], responses=REFUSED, status_code=201)
+@users.post("/bulk", response_model=list[UserRead], responses=answers.refused, status_code=201)
 def create_users(bodies: UserBodies, db: SessionDep) -> Response:
     """Create 1 to 1000 users, all of them or none."""
     created = crud.create_users(db, bodies)
     db.commit()
-    return users_response(created, 201)
+    return json_response(created, 201)
 
 
-@users.put("/{user_id}", response_model=UserRead, responses=CHANGED)
+@users.put("/{user_id}", response_model=UserRead, responses=answers.changed)
 @lessons.post(
-    "/{user_id}", summary="Replace User, as in lessons", response_model=UserRead, responses=CHANGED
+    "/{user_id}",
+    summary="Replace User, as in lessons",
+    response_model=UserRead,
+    responses=answers.changed,
 )
 def replace_user(
     user_id: UserId, body: UserRecord, db: SessionDep, if_match: IfMatch = None
 ) -> Response:
     """Change the name and the email of a user; what else is not sent stays as it is."""
-    changes = for_user(user_id, body.changes())
-    user = crud.change_user(db, user_id, changes, still(if_match)) or not_found()
+    changes = new_values(user_id, body.changes())
+    user = crud.change_user(db, user_id, changes, precondition(if_match)) or not_found("User")
     db.commit()
-    return user_response(user)
+    return row_response(user)
 
 
-@users.patch("/{user_id}", response_model=UserRead, responses=CHANGED)
+@users.patch("/{user_id}", response_model=UserRead, responses=answers.changed)
 def change_user(
     user_id: UserId, changes: UserPatch, db: SessionDep, if_match: IfMatch = None
 ) -> Response:
     """Change some fields of a user; those that are absent stay as they are."""
-    wanted = for_user(user_id, changes)
-    user = crud.change_user(db, user_id, wanted, still(if_match)) or not_found()
+    wanted = new_values(user_id, changes)
+    user = crud.change_user(db, user_id, wanted, precondition(if_match)) or not_found("User")
     db.commit()
-    return user_response(user)
+    return row_response(user)
 
 
-@users.delete("/{user_id}", responses=DELETED)
-@lessons.delete("", summary="Delete User, as in lessons", responses=DELETED)
+@users.delete("/{user_id}", responses=answers.deleted)
+@lessons.delete("", summary="Delete User, as in lessons", responses=answers.deleted)
 def delete_user(user_id: UserId, db: SessionDep, if_match: IfMatch = None) -> Response:
     """Delete a user."""
-    if not crud.delete_user(db, user_id, still(if_match)):
-        not_found()
+    if not crud.delete_user(db, user_id, precondition(if_match)):
+        not_found("User")
     db.commit()
     return json_response({"detail": "User deleted"})
 

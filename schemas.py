@@ -1,6 +1,6 @@
 """What comes in and goes out over HTTP. Whatever does not fit is answered with a 422."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -17,25 +17,9 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
 
-from core.bodies import first_mistakes, refuse_many_fields
+from core.bodies import TO_BE_SEEN, RowId, first_mistakes, refuse_many_fields
 
-# PostgreSQL cannot store the character NUL. And when a name is printed in a terminal, control
-# characters like ESC in it could do harm there.
-NO_NUL = r"^[^\x00]*$"
-# The last two ranges reverse the direction of writing, which can hide what a name says.
-# TO_BE_SEEN: at least one character is visible.
-BAD = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
-NO_CONTROL = f"^[^{BAD}]*$"
-TO_BE_SEEN = rf"^[^{BAD}]*[^{BAD}\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff][^{BAD}]*$"
-
-# How far lists are counted. To count a million users takes longer than all the rest of the answer.
-COUNTED = 10_000
-
-# PostgreSQL's bigint, and SQLite's INTEGER.
-UserId = Annotated[
-    int,
-    Field(ge=1, le=2**63 - 1, description="Id of a user", json_schema_extra={"example": 1}),
-]
+UserId = Annotated[RowId, Field(description="Id of a user")]
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=TO_BE_SEEN),
@@ -117,71 +101,3 @@ class UserRead(BaseModel):
     name: Annotated[str, Field(examples=["Ada Lovelace"])]
     email: Annotated[str, Field(examples=["ada@example.com"])]
     is_active: Annotated[bool, Field(examples=[True])]
-
-
-# ?is_active= is what a form sends if nothing was chosen: where the value may be null, it is.
-EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
-
-
-class UserQuery(BaseModel):
-    """Which users to list, in which order, and which page of them."""
-
-    model_config = ConfigDict(extra="forbid")  # ?limit=10 would look like a page of ten
-
-    page: Annotated[int, Field(ge=1, description="Number of the page", examples=[1])] = 1
-    page_size: Annotated[
-        int, Field(ge=1, le=1000, description="Users on a page", examples=[100])
-    ] = 100
-    query: Annotated[
-        str,
-        Field(
-            description="Text in the name or the email, in any case", max_length=254, pattern=NO_NUL
-        ),
-    ] = ""
-    is_active: Annotated[
-        bool | None, EMPTY_IS_NONE, Field(description="Only those who are active, or are not")
-    ] = None
-    order_by: Annotated[
-        Literal["id", "-id", "name", "-name", "email", "-email"],
-        Field(description="With - in front, downwards"),
-    ] = "id"
-    after: Annotated[
-        Annotated[int, Field(ge=0, le=2**63 - 1)] | None,
-        EMPTY_IS_NONE,
-        Field(
-            description="Start after the user with this id, or with 0 at the start, in place of "
-            "`page`: the next page takes no longer than the first, however many there are"
-        ),
-    ] = None
-
-    @model_validator(mode="after")
-    def check_page(self) -> Self:
-        """Refuse two ways at once to say which page, and a page that is too far behind."""
-        if self.after is not None and self.page != 1:
-            raise ValueError("after and page cannot be combined")
-        if (self.page - 1) * self.page_size >= COUNTED:
-            raise ValueError(
-                f"only the first {COUNTED} have page numbers: walk the list from after=0 on, along "
-                "rel=next in the header Link"
-            )
-        return self
-
-
-class Detail(BaseModel):
-    """What happened, in a sentence."""
-
-    detail: str
-
-
-class Mistake(BaseModel):
-    """What is wrong with one part of what was sent."""
-
-    type: Annotated[str, Field(examples=["missing"])]
-    loc: Annotated[list[str | int], Field(examples=[["body", "name"]])]
-    msg: Annotated[str, Field(examples=["Field required"])]
-
-
-class Invalid(BaseModel):
-    """Why input cannot be used."""
-
-    detail: list[Mistake]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from core.settings import settings
+from core.settings import Settings, load
 from core.sqlite import path_of
 
 USAGE = "usage: python -m core.backup create FILE | restore FILE"
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> None:
     """Do what the command line asks for."""
     match arguments:
         case ["create" | "restore" as what, file]:
-            path = path_of(make_url(settings.database_url))
+            path = path_of(make_url(load(Settings).database_url))
             if path is None:
                 sys.exit("DATABASE_URL is no path of an SQLite file: see docs/production.md")
             database = Path(os.path.relpath(path))

@@ -1,10 +1,22 @@
-"""What is wrong with a body, in a bounded time: each of a thousand rows may have many mistakes."""
+"""What may stand in a body, and what is wrong with one: in a bounded time, however long it is."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError, ValidatorFunctionWrapHandler
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+# PostgreSQL cannot store the character NUL. And when a name is printed in a terminal, control
+# characters like ESC in it could do harm there.
+NO_NUL = r"^[^\x00]*$"
+# The last two ranges reverse the direction of writing, which can hide what a name says.
+# TO_BE_SEEN: at least one character is visible.
+BAD = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
+NO_CONTROL = f"^[^{BAD}]*$"
+TO_BE_SEEN = rf"^[^{BAD}]*[^{BAD}\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff][^{BAD}]*$"
+
+BIGGEST = 2**63 - 1  # in PostgreSQL's bigint, and SQLite's INTEGER
+RowId = Annotated[int, Field(ge=1, le=BIGGEST, examples=[1])]
 
 MISTAKES = 100  # so many are said, and how many there are
 PIECE = 10  # rows that are looked at again, until so many are found

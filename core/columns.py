@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import psycopg
 from psycopg.abc import AdaptContext, Buffer
@@ -22,22 +22,46 @@ from sqlalchemy import (
     JSON,
     NUMERIC,
     TIMESTAMP,
+    BigInteger,
+    Column,
     Date,
     DateTime,
     Dialect,
     Engine,
     Enum,
     Float,
+    Integer,
     LargeBinary,
     Numeric,
+    Table,
     Time,
     Uuid,
+    event,
 )
+from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import TypeEngine
 
 log = logging.getLogger(__name__)
 
+# The primary key of a table, `id: Mapped[Id]`: 64 bits, because on PostgreSQL each refused row uses
+# up an id. SQLite numbers the rows by itself only if the column is called INTEGER; its integers
+# have 64 bits anyway.
+Id = Annotated[
+    int,
+    mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, info={"never_again": True}
+    ),
+]
+
 Process = Callable[[Any], Any] | None
+
+
+@event.listens_for(Column, "after_parent_attach")
+def use_ids_once(column: Column[Any], table: Table) -> None:
+    """Let SQLite not give the id of the last deleted row to the next one."""
+    if column.info.get("never_again"):
+        table.kwargs["sqlite_autoincrement"] = True
+
 
 # What PostgreSQL can store and Python cannot: infinity, NaN, a year after 9999, the hour 24.
 LOADED = ("date", "time", "timetz", "timestamp", "timestamptz", "interval", "numeric")

@@ -9,7 +9,6 @@ import psycopg
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
-    Dialect,
     Engine,
     NullPool,
     QueuePool,
@@ -22,12 +21,10 @@ from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, S
 
 from core.columns import hold_values, json_text
 from core.postgresql import IdsBehindError, is_of_primary_key, sequence_behind, with_limits
-from core.settings import settings
 from core.sqlite import OwnCompiler, in_memory, keep_to_file, only_read, use_wal
 
 log = logging.getLogger(__name__)
 
-ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
 POOL_SIZE = 10  # connections, in each of the two pools of a process
 RECYCLE = 60  # seconds after which a connection to a replica is made anew
@@ -55,7 +52,8 @@ def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
 @event.listens_for(Engine, "handle_error")
 def keep_rows_out_of_logs(context: ExceptionContext) -> None:
     """Keep only the first line of an error: in the others, PostgreSQL quotes what was written."""
-    if isinstance(context.original_exception, psycopg.Error) and not settings.debug:
+    hidden = context.engine is not None and context.engine.hide_parameters
+    if isinstance(context.original_exception, psycopg.Error) and hidden:
         for error in (context.original_exception, context.sqlalchemy_exception):
             if error is not None and error.args:
                 error.args = (str(error.args[0]).partition("\n")[0],)
@@ -121,15 +119,17 @@ def cannot_write(error: BaseException) -> bool:
 # ---- Engines
 
 
-def engine_options(url: str | URL) -> dict[str, Any]:
+def engine_options(url: str | URL, *, debug: bool = False) -> dict[str, Any]:
     """Return what `create_engine` takes beside `url`: a pool that fits, and limits.
+
+    With `debug`, each statement is printed, with what users typed.
 
     A limit in the URL itself, like `?timeout=5`, stands. Those of PostgreSQL are in `with_events`.
     """
     database = make_url(url)
     options: dict[str, Any] = {
-        "echo": settings.debug,
-        "hide_parameters": not settings.debug,  # what users typed is not written to the log
+        "echo": debug,
+        "hide_parameters": not debug,  # what users typed is not written to the log
         "json_serializer": json_text,
         "pool_size": POOL_SIZE,
         "pool_timeout": 10,  # seconds
@@ -145,9 +145,15 @@ def engine_options(url: str | URL) -> dict[str, Any]:
     return options
 
 
-def new_engine(url: str | URL, **more: Any) -> Engine:
-    """Return an engine with `engine_options(url)`, or `more` instead of some, and our events."""
-    return with_events(create_engine(url, **engine_options(url) | more))
+def new_engine(url: str | URL, *, debug: bool = False, replica: str = "", **more: Any) -> Engine:
+    """Return an engine with `engine_options(url)`, or `more` instead of some, and our events.
+
+    Sessions that only read use `replica`, the URL of one or several, where there is one.
+    """
+    # For core/sessions.py: for which kinds of session there is another engine.
+    twins = {"read_engine": read_engine, "unpooled_engine": unpooled_engine, "replica": replica}
+    options = engine_options(url, debug=debug) | {"execution_options": twins} | more
+    return with_events(create_engine(url, **options))
 
 
 def with_events(engine: Engine, **limits: Any) -> Engine:
@@ -175,12 +181,15 @@ def read_engine(engine: Engine) -> Engine:
     """
     if in_memory(engine.url):
         return engine
-    url, more = engine.url, {}
-    ours = engine.name == "postgresql" and url == make_url(settings.database_url)
-    if ours and settings.read_database_url:
+    url, more = engine.url, dict[str, Any]()
+    if replica := engine.get_execution_options().get("replica"):
         # Sooner or later, reads return to a replica that has been away.
-        url, more = make_url(settings.read_database_url), {"pool_recycle": RECYCLE}
-    options = engine_options(url) | {"isolation_level": "AUTOCOMMIT"} | more
+        url, more = make_url(replica), {"pool_recycle": RECYCLE}
+    options = (
+        engine_options(url, debug=not engine.hide_parameters)
+        | {"isolation_level": "AUTOCOMMIT"}
+        | more
+    )
     reading = create_engine(url, **options, skip_autocommit_rollback=True)
     if engine.name == "sqlite":
         only_read(reading, READ_LIMIT)
@@ -196,25 +205,10 @@ def unpooled_engine(engine: Engine) -> Engine:
     """
     if in_memory(engine.url):
         return engine
-    options = engine_options(engine.url)
+    options = engine_options(engine.url, debug=not engine.hide_parameters)
     of_the_pool = ("pool_size", "pool_timeout", "max_overflow")
     others = {name: option for name, option in options.items() if name not in of_the_pool}
     return with_events(create_engine(engine.url, poolclass=NullPool, **others))
-
-
-def has_no_transactions(dialect: Dialect) -> bool:
-    """Tell whether a dialect is that of a `read_engine` on which nothing has to be ended."""
-    return dialect.skip_autocommit_rollback
-
-
-def refuse() -> Any:
-    """Refuse to open a connection."""
-    raise InvalidRequestError(ENDED)
-
-
-# The engine of sessions that have ended. Otherwise a session that is used once more, by what a
-# request has left behind, takes a connection from the pool that nobody gives back.
-ended_engine = create_engine("sqlite://", poolclass=NullPool, creator=refuse)
 
 
 # ---- What may be said of them

@@ -4,13 +4,15 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import psycopg
 from fastapi import HTTPException, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy import Index, MetaData, Table, UniqueConstraint
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -21,13 +23,12 @@ from sqlalchemy.exc import (
     TimeoutError,
 )
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.bodies import first_of
+from core.lists import GoneError
+from core.rows import ChangedError
 from core.telemetry import count_unavailable
-from schemas import Detail, Invalid
 
-MAX_BODY = 1024 * 1024  # bytes
 # Errors of SQLite that may be gone a second later: https://www.sqlite.org/rescode.html
 SQLITE_TEMPORARY = {
     sqlite3.SQLITE_BUSY,
@@ -38,87 +39,51 @@ SQLITE_TEMPORARY = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_INTERRUPT,  # the limit of a read_engine
 }
+CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
 SQLITE_CONFLICTS = {
     sqlite3.SQLITE_CONSTRAINT_UNIQUE,
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
     sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
 }
-# What the messages of PostgreSQL and SQLite contain if two users have the same email.
-EMAIL_TAKEN = ("uq_user_email", "UNIQUE constraint failed: user.email")
-
-# What a call may answer beside its success, for /docs.
-Answers = dict[int | str, dict[str, Any]]
+CONFLICT = "Conflicts with other data"
 
 
-def header(name: str, kind: str, description: str) -> dict[str, Any]:
-    """Return the documentation of a header, whose value is of that kind in JSON."""
-    return {name: {"description": description, "schema": {"type": kind}}}
+class Detail(BaseModel):
+    """What happened, in a sentence."""
+
+    detail: str
 
 
-def answer(
-    status_code: int, detail: str, description: str, headers: Mapping[str, Any] | None = None
-) -> Answers:
-    """Return the documentation of an answer that is a `Detail`."""
-    example = {"application/json": {"example": {"detail": detail}}}
-    found: dict[str, Any] = {"model": Detail, "description": description, "content": example}
-    if headers:
-        found["headers"] = headers
-    return {status_code: found}
+class Mistake(BaseModel):
+    """What is wrong with one part of what was sent."""
+
+    type: Annotated[str, Field(examples=["missing"])]
+    loc: Annotated[list[str | int], Field(examples=[["body", "name"]])]
+    msg: Annotated[str, Field(examples=["Field required"])]
 
 
-UNAVAILABLE = answer(
-    503,
-    "Database unavailable, try again later",
-    "Database away or too busy",
-    header("Retry-After", "integer", "Seconds to wait"),
-)
-INVALID: Answers = {422: {"model": Invalid, "description": "Input that cannot be used"}}
-NOT_FOUND = INVALID | answer(404, "User not found", "No user has this id")
-TAKEN = answer(409, "Email already registered", "Another user has this email")
-LISTED: Answers = {
-    **INVALID,
-    200: {
-        "headers": header(
-            "X-Total-Count", "integer", "How many there are, exact up to 10000; not with `after`"
+class Invalid(BaseModel):
+    """Why input cannot be used."""
+
+    detail: list[Mistake]
+
+
+def not_found(name: str) -> NoReturn:
+    """Raise the 404; it stands behind an `or`, where a row may be None."""
+    raise HTTPException(404, f"{name} not found")
+
+
+def new_values(row_id: int, sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is to be written: without an id, which may only be the one in the address.
+
+    Raises RequestValidationError, a 422, if it is another one.
+    """
+    if sent.get("id") not in (None, row_id):
+        message = f"The id is not that of the address, {row_id}"
+        raise RequestValidationError(
+            [{"type": "value_error", "loc": ("body", "id"), "msg": message}]
         )
-        | header("Link", "string", "Addresses of other pages, as in RFC 8288")
-    },
-}
-REFUSED = INVALID | TAKEN | answer(413, "Body larger than 1 MiB", "Body too long")
-LOCATION = {"headers": header("Location", "string", "Where the user is")}
-CREATED = REFUSED | {201: LOCATION}
-CREATED_IN_LESSONS = REFUSED | {200: LOCATION}
-ETAG = header("ETag", "string", "Changes with the user: for If-Match and If-None-Match")
-READ = NOT_FOUND | {
-    200: {"headers": ETAG},
-    304: {"description": "As If-None-Match has it", "headers": ETAG},
-}
-OTHER = answer(412, "User has changed since: read it again", "Not what If-Match has")
-CHANGED = NOT_FOUND | REFUSED | OTHER | {200: {"headers": ETAG}}
-DELETED = answer(200, "User deleted", "The user is gone") | NOT_FOUND | OTHER
-DELETED |= answer(409, "Conflicts with other data", "Other data refers to the user")
-
-
-def not_found() -> NoReturn:
-    """Raise the 404; it stands behind an `or`, where a user may be None."""
-    raise HTTPException(404, "User not found")
-
-
-def mistake(loc: tuple[str, str], message: str) -> NoReturn:
-    """Raise the 422 for what only the call itself can find wrong."""
-    raise RequestValidationError([{"type": "value_error", "loc": loc, "msg": message}])
-
-
-def for_user(user_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changes without an id; raise a 422 if that is not the one in the address."""
-    if changes.get("id") not in (None, user_id):
-        mistake(("body", "id"), f"The id is not that of the address, {user_id}")
-    return {name: value for name, value in changes.items() if name != "id"}
-
-
-def gone() -> NoReturn:
-    """Raise the 422 for a list that cannot go on; it stands behind an `or`, like not_found()."""
-    mistake(("query", "after"), "No user has this id any more: begin again, with after=0")
+    return {name: value for name, value in sent.items() if name != "id"}
 
 
 async def invalid_input(request: Request, error: RequestValidationError) -> Response:
@@ -130,6 +95,16 @@ async def invalid_input(request: Request, error: RequestValidationError) -> Resp
         hint = "Send JSON, with the header Content-Type: application/json"
         return unprocessable([{"type": "json_type", "loc": ["body"], "msg": hint}])
     return unprocessable(error.errors())
+
+
+async def gone(request: Request, error: GoneError) -> Response:
+    """Answer 422 to a list that cannot go on."""
+    return unprocessable([{"type": "value_error", "loc": ["query", "after"], "msg": str(error)}])
+
+
+async def changed(request: Request, error: ChangedError) -> Response:
+    """Answer 412 to a change of a row that somebody else has changed."""
+    return JSONResponse({"detail": str(error)}, 412)
 
 
 async def wrong_method(request: Request, error: HTTPException) -> Response:
@@ -156,30 +131,51 @@ def unprocessable(errors: Sequence[Mapping[str, Any]]) -> Response:
     """Return a 422 in the form of `Invalid`."""
     errors = first_of(errors)
     detail = [{key: error[key] for key in ("type", "loc", "msg")} for error in errors]
-    for mistake, error in zip(detail, errors):
+    for told, error in zip(detail, errors):
         if error["type"] == "json_invalid" and "ctx" in error:
-            mistake["msg"] += f": {error['ctx']['error']}"  # why, and `loc` says where
+            told["msg"] += f": {error['ctx']['error']}"  # why, and `loc` says where
     return Response(json.dumps({"detail": detail}), 422, media_type="application/json")
 
 
-def conflict_in(error: IntegrityError) -> str | None:
-    """Return what to say of a value that exists already, or of a broken reference to other data."""
-    # The first line names the constraint; PostgreSQL's others quote what the client sent.
-    line = str(error.orig).splitlines()[0]
-    if any(name in line for name in EMAIL_TAKEN):
-        # Which one of several it is, crud.py has noted.
-        which = "".join(f": {email}" for email in getattr(error, "__notes__", []))
-        return f"Email already registered{which}"
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    conflicts = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
-    if isinstance(error.orig, conflicts) or code in SQLITE_CONFLICTS:
-        return "Conflicts with other data"
-    return None
+def sayings(table: Table) -> dict[str, str]:
+    """Return what a table says of values that are taken, by what a database calls the rule.
+
+    `mapped_column(unique=True, info={"taken": ...})` says it, or the `info` of a UniqueConstraint
+    or an Index. PostgreSQL names the rule, SQLite its columns.
+    """
+    said: dict[str, str] = {}
+    rules: list[UniqueConstraint | Index] = [index for index in table.indexes if index.unique]
+    rules += [each for each in table.constraints if isinstance(each, UniqueConstraint)]
+    for rule in rules:
+        columns = list(rule.columns)
+        infos = [rule.info, *(column.info for column in columns if len(columns) == 1)]
+        for text in (info["taken"] for info in infos if "taken" in info):
+            said |= {str(rule.name): text, ", ".join(map(str, columns)): text}
+    return said
+
+
+def conflict_in(error: IntegrityError, metadata: MetaData | None = None) -> str | None:
+    """Return what to say of a value that exists already, or of a broken reference to other data.
+
+    What the tables of `metadata` say of it, if anything.
+    """
+    if isinstance(error.orig, psycopg.Error):
+        rule = error.orig.diag.constraint_name or ""
+        is_conflict = isinstance(error.orig, CONFLICTS)
+    else:
+        rule = str(error.orig).removeprefix("UNIQUE constraint failed: ")
+        is_conflict = getattr(error.orig, "sqlite_errorcode", None) in SQLITE_CONFLICTS
+    for table in metadata.tables.values() if metadata else ():
+        if text := sayings(table).get(rule):
+            # Which one of several it is, core/rows.py has noted.
+            return text + "".join(f": {value}" for value in getattr(error, "__notes__", []))
+    return CONFLICT if is_conflict else None
 
 
 async def conflict(request: Request, error: IntegrityError) -> Response:
     """Answer 409 to a conflict with what is there, and 422 to what a CHECK refuses."""
-    if said := conflict_in(error):
+    database = getattr(request.app.state, "database", None)  # as create_app() has it
+    if said := conflict_in(error, database and database.Base.metadata):
         return JSONResponse({"detail": said}, 409)
     refused = isinstance(error.orig, psycopg.errors.CheckViolation)
     code = getattr(error.orig, "sqlite_errorcode", None)
@@ -234,6 +230,8 @@ async def server_error(request: Request, error: Exception) -> Response:
 # For `FastAPI(exception_handlers=HANDLERS)`.
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     RequestValidationError: invalid_input,
+    GoneError: gone,
+    ChangedError: changed,
     400: unreadable_body,
     405: wrong_method,
     IntegrityError: conflict,
@@ -242,61 +240,3 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     TimeoutError: unavailable,
     Exception: server_error,
 }
-
-
-class LimitBody:
-    """ASGI middleware that refuses long bodies; FastAPI's `max_body_size` does so in plain text."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; what reads more than MAX_BODY of its body gets the 413."""
-        size = 0
-
-        async def receive_limited() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > MAX_BODY:
-                raise HTTPException(413, "Body larger than 1 MiB")
-            return message
-
-        await self.app(scope, receive_limited, send)
-
-
-class AnswerHead:
-    """ASGI middleware that answers HEAD as GET, without the body, which the server leaves out."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
-        await self.app(scope, receive, send)
-
-
-class AnswerErrors:
-    """ASGI middleware that answers 500; Starlette's is too far outside for the headers of CORS."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and its error, so that the server logs it."""
-        started = False
-
-        async def send_on(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_on)
-        except Exception as error:
-            if scope["type"] == "http" and not started:
-                response = await server_error(Request(scope), error)
-                await response(scope, receive, send_on)
-            raise

@@ -1,34 +1,36 @@
 """Rows as JSON, with their headers; written here, because FastAPI would need one more thread."""
 
 import math
-from collections.abc import Sequence
 from hashlib import md5
-from typing import Any
+from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Header, Request, Response
+from pydantic import BaseModel
 from pydantic_core import to_json
-from sqlalchemy import Row
 
-from crud import Check, Page
-from schemas import COUNTED, UserQuery, UserRead
+from core.queries import COUNTED, ListQuery
+from core.rows import Expected, Page
+
+# Two people edit the same row: with this header, the second learns of the first.
+IfMatch = Annotated[str | None, Header(description="Only if it still has this `ETag`")]
 
 PLACES = ("page", "after")  # the parameters that say where a page begins
 
 
 def json_response(content: object, status_code: int = 200) -> Response:
-    """Return plain values as JSON."""
+    """Return values, or rows as a schema shows them, as JSON."""
     return Response(to_json(content), status_code, media_type="application/json")
 
 
-def user_response(
-    user: Row[Any], status_code: int = 200, request: Request | None = None
+def row_response(
+    row: BaseModel, status_code: int = 200, request: Request | None = None
 ) -> Response:
-    """Return a user with its ETag; without the user if that is what the `request` has already."""
-    response = json_response(user._asdict(), status_code)
+    """Return a row with its ETag; without the row if that is what the `request` has already."""
+    response = json_response(row, status_code)
     response.headers["ETag"] = etag(bytes(response.body))
     asked = request.headers.get("If-None-Match", "") if request else ""
-    if response.headers["ETag"] in tags(asked.replace("W/", "")):
+    if {"*", response.headers["ETag"]}.intersection(tags(asked.replace("W/", ""))):
         return Response(status_code=304, headers={"ETag": response.headers["ETag"]})
     return response
 
@@ -43,57 +45,45 @@ def tags(header: str) -> list[str]:
     return [tag.strip() for tag in header.split(",")]
 
 
-def still(if_match: str | None) -> Check | None:
-    """Return a check that a user has one of these ETags; it raises a 412 otherwise."""
+def precondition(if_match: str | None) -> Expected | None:
+    """Return what tells whether a row has one of these ETags, unless any row will do."""
     if if_match is None or "*" in tags(if_match):
-        return None  # any user there is
-
-    def check(user: Row[Any]) -> None:
-        if etag(to_json(user._asdict())) not in tags(if_match):
-            raise HTTPException(412, "User has changed since: read it again")
-
-    return check
+        return None
+    return lambda row: etag(to_json(row)) in tags(if_match)
 
 
-def created_response(request: Request, user: Row[Any]) -> Response:
-    """Return a new user, with the status that the decorator of the call names."""
-    response = user_response(user, request.scope["route"].status_code or 200)
-    response.headers["Location"] = f"{request.scope['root_path']}/users/{user.id}"
+def created_response(request: Request, row: BaseModel, path: str) -> Response:
+    """Return a new row, and where it is; with the status that the decorator of the call names."""
+    response = row_response(row, request.scope["route"].status_code or 200)
+    response.headers["Location"] = f"{request.scope['root_path']}{path}"
     return response
 
 
-def users_response(users: Sequence[Row[Any]], status_code: int = 200) -> Response:
-    """Return a list of users."""
-    fields = UserRead.model_fields  # outside the loop, because pydantic takes its time for it
-    # Where the row of a page has one column more, the total, zip() leaves it out.
-    return json_response([dict(zip(fields, user)) for user in users], status_code)
-
-
-def page_response(request: Request, params: UserQuery, page: Page) -> Response:
+def page_response(request: Request, asked: ListQuery, page: Page) -> Response:
     """Return a page, with the addresses of others in `Link` and the total in `X-Total-Count`.
 
     A total of COUNTED without a `rel="last"` means that many or more. Behind the pages that have
-    numbers, `rel="next"` leads on from user to user, and nobody has counted.
+    numbers, `rel="next"` leads on from row to row, and nobody has counted.
     """
-    response = users_response(page.users)
+    response = json_response(page.rows)
     pages: dict[str, int] = {}
     if page.total is not None:
         response.headers["X-Total-Count"] = str(min(page.total, COUNTED))
-        last = max(1, math.ceil(page.total / params.page_size))
-        pages |= {"first": 1, "prev": min(params.page - 1, last)}
-        if page.goes_on and params.page * params.page_size < COUNTED:
-            pages["next"] = params.page + 1
+        last = max(1, math.ceil(page.total / asked.page_size))
+        pages |= {"first": 1, "prev": min(asked.page - 1, last)}
+        if page.goes_on and asked.page * asked.page_size < COUNTED:
+            pages["next"] = asked.page + 1
         if page.total <= COUNTED:
             pages["last"] = last
     links = [link(request, rel, page=number) for rel, number in pages.items() if number]
     if page.goes_on and "next" not in pages:
-        links.append(link(request, "next", after=page.users[-1].id))
+        links.append(link(request, "next", after=page.last_id))
     if links:
         response.headers["Link"] = ", ".join(links)
     return response
 
 
-def link(request: Request, rel: str, **place: int) -> str:
+def link(request: Request, rel: str, **place: int | None) -> str:
     """Return one link of a Link header (RFC 8288): the same question, with another place."""
     asked = {key: value for key, value in request.query_params.items() if key not in PLACES}
     return f'<{request.scope["path"]}?{urlencode(asked | place)}>; rel="{rel}"'

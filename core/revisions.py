@@ -80,6 +80,24 @@ def columns() -> dict[str, set[str]]:
     return found
 
 
+def searches() -> dict[str, tuple[str, ...]]:
+    """Return the tables for which revisions have created an index of a search, with its columns."""
+    found: dict[str, tuple[str, ...]] = {}
+    upgrades = (
+        part
+        for file in files()
+        for part in file.body
+        if isinstance(part, ast.FunctionDef) and part.name == "upgrade"
+    )
+    for call in (call for upgrade in upgrades for call in calls_in(upgrade)):
+        match name_of(call), texts(call):
+            case "create_search_index", [table, *columns]:
+                found[table] = tuple(columns)
+            case "drop_search_index", [table, *_]:
+                found.pop(table, None)
+    return found
+
+
 def note(call: ast.Call, words: list[str], found: dict[str, set[str]]) -> None:
     """Enter in `found` the columns that a call creates; `words` begin with the table's name."""
     match name_of(call), words:

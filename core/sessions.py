@@ -5,6 +5,8 @@ FastAPI gives a session to every request that comes, and runs endpoints in 40 th
 a connection and wait for that thread, while all threads wait for a connection: nobody is answered
 any more. Here, no more requests have a session at once than there are connections. The others wait
 in a queue, without a thread, and not for ever.
+
+This file needs no other: beside an app of your own, one line above its `get_db` does the same.
 """
 
 import asyncio
@@ -18,17 +20,17 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
-from sqlalchemy import Engine, QueuePool, exc
+from fastapi import HTTPException
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, exc
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from core.engines import POOL_SIZE, ended_engine, has_no_transactions, read_engine, unpooled_engine
-from core.telemetry import POOL, Usage, wait_time
-
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
 SEARCHES = 2  # how many have a session at once
+THREADS = 40  # in which FastAPI runs endpoints, unless it is told otherwise
 
 USED_EARLY = "get_db has used its session before the yield: no @read_only and no WebSocket with it"
+ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 GetDb = Callable[[], Iterator[Session]]
@@ -84,29 +86,43 @@ def kind_of(connection: HTTPConnection) -> str:
 # ---- Queues
 
 
+class BusyError(exc.TimeoutError, HTTPException):
+    """No session was free in time: a 503, also in an app that has no answer to a TimeoutError."""
+
+    def __init__(self, message: str) -> None:
+        exc.TimeoutError.__init__(self, message)
+        self.status_code = 503
+        self.detail = message
+        self.headers = {"Retry-After": "1"}
+
+
 class Queue:
     """Lets no more than `limit` requests have a session at once, the first to come first."""
 
     def __init__(self, name: str, limit: int) -> None:
-        self.usage = Usage(name, limit)
+        self.name = name
+        self.limit = limit
+        self.used = 0
+        self.waiting = 0
+        self.timeouts = 0  # since the start
         # A server has one event loop, but each TestClient has its own.
         self.places = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+        queues.add(self)
 
     async def turn(self) -> Callable[[], None]:
-        """Wait for a place and return what gives it back; raises `exc.TimeoutError` if none comes.
+        """Wait for a place and return what gives it back; raises BusyError if none comes.
 
         No place has been taken then.
         """
-        usage = self.usage
-        places = self.places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(usage.limit))
+        places = self.places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.limit))
         if places.locked():
             await self.wait(places)
         else:
             await places.acquire()  # at once
-        usage.used += 1
+        self.used += 1
 
         def release() -> None:
-            usage.used -= 1
+            self.used -= 1
             places.release()
 
         return release
@@ -114,16 +130,22 @@ class Queue:
     async def wait(self, places: asyncio.Semaphore) -> None:
         """Wait until a place is free."""
         start = time.monotonic()
-        self.usage.waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(MAX_WAIT):
                 await places.acquire()
         except TimeoutError:
-            self.usage.timeouts += 1
-            raise exc.TimeoutError(f"no session was free within {MAX_WAIT} s") from None
+            self.timeouts += 1
+            raise BusyError(f"no session was free within {MAX_WAIT} s") from None
         finally:
-            self.usage.waiting -= 1
-            wait_time.record(time.monotonic() - start, {POOL: self.usage.name})
+            self.waiting -= 1
+            for tell in listeners:
+                tell(self, time.monotonic() - start)
+
+
+# For core/telemetry.py: the queues that there are, and who is told how long somebody has waited.
+queues = WeakSet[Queue]()
+listeners: list[Callable[[Queue, float], None]] = []
 
 
 class Lane(NamedTuple):
@@ -133,27 +155,50 @@ class Lane(NamedTuple):
     engine_for: Callable[[Engine], Engine]
 
 
+def twin(kind: str) -> Callable[[Engine], Engine]:
+    """Return what finds the engine for a kind of work: one by core/engines.py, or the same one.
+
+    Kinds are `read_engine`, which only reads, and `unpooled_engine`, without a pool.
+    """
+
+    def find(engine: Engine) -> Engine:
+        make = engine.get_execution_options().get(kind)
+        found: Engine = make(engine) if make else engine
+        return found
+
+    return find
+
+
+def connections_of(engine: Engine) -> int:
+    """Return how many connections an engine has at most, or what FastAPI has threads for."""
+    pool = engine.pool
+    if isinstance(pool, QueuePool):
+        overflow: int = vars(pool)["_max_overflow"]  # -1: no end to it
+        return THREADS if overflow < 0 else pool.size() + overflow
+    return THREADS if isinstance(pool, NullPool) else 1  # like the StaticPool of many lessons
+
+
 def lanes_of(engine: Engine) -> dict[str, Lane]:
     """Return the lane of each kind of session."""
-    # Another pool, like the StaticPool of many lessons, has a single connection.
-    connections = engine.pool.size() if isinstance(engine.pool, QueuePool) else 1
+    read_engine, unpooled_engine = twin("read_engine"), twin("unpooled_engine")
+    connections = connections_of(engine)
     write = get = Lane(Queue("write", connections), lambda engine: engine)
     # One that stays for hours keeps nobody waiting, because its connection is not of the pool.
     websocket = Lane(Queue("websocket", sys.maxsize), unpooled_engine)
-    if connections == 1:  # as in memory: everybody waits in a single line
+    if read_engine(engine) is engine:  # everybody waits in a single line, as in memory
         kinds = ("write", "get", "read_only", "search", "new_connection")
-        one = dict.fromkeys(kinds, write)
-        return one | {"websocket": websocket}
+        return dict.fromkeys(kinds, write) | {"websocket": websocket}
     if engine.name == "sqlite" and connections > 2:
         # SQLite has one writer at a time. If ten requests try at once, some of them try in vain
         # again and again: the slowest 1 % take 255 to 355 ms instead of 50 to 54. So two may try.
         # Two and not one, so that one slow endpoint of your own does not hold up everybody.
         write = Lane(Queue("write", 2), write.engine_for)
         get = Lane(Queue("get", connections - 2), get.engine_for)
+    readers = connections_of(read_engine(engine)) - SEARCHES
     return {
         "write": write,
         "get": get,
-        "read_only": Lane(Queue("read_only", POOL_SIZE - SEARCHES), read_engine),
+        "read_only": Lane(Queue("read_only", readers), read_engine),
         "search": Lane(Queue("search", SEARCHES), read_engine),
         "new_connection": Lane(Queue("new_connection", 1), unpooled_engine),
         "websocket": websocket,
@@ -161,6 +206,21 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
 
 
 # ---- Sessions
+
+
+def has_no_transactions(bind: Engine | Connection) -> bool:
+    """Tell whether nothing has to be ended, as on a `read_engine`."""
+    return bool(getattr(bind.dialect, "skip_autocommit_rollback", False))
+
+
+def refuse() -> Any:
+    """Refuse to open a connection."""
+    raise exc.InvalidRequestError(ENDED)
+
+
+# The engine of sessions that have ended. Otherwise a session that is used once more, by what a
+# request has left behind, takes a connection from the pool that nobody gives back.
+ended_engine = create_engine("sqlite://", poolclass=NullPool, creator=refuse)
 
 
 class Shared:
@@ -185,7 +245,7 @@ class Shared:
         try:
             # To end a transaction means to wait for the database: in a thread, in one that no other
             # request can take, and also for a client that has gone. What only reads has none.
-            if self.db.in_transaction() and not (bind and has_no_transactions(bind.dialect)):
+            if self.db.in_transaction() and not (bind and has_no_transactions(bind)):
                 with CancelScope(shield=True):
                     await run_sync(self.opened.__exit__, *ending, limiter=CapacityLimiter(1))
             else:

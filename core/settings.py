@@ -3,12 +3,14 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
+
+Kind = TypeVar("Kind", bound=BaseSettings)
 
 # What asyncpg and JavaScript call sslmode.
 SSL = {"true": "require", "false": "disable"}
@@ -110,7 +112,6 @@ class Settings(BaseSettings):
     read_database_url: Annotated[str, AfterValidator(check_read_url)] = ""
     debug: bool = False
     cors_origins: Annotated[str, AfterValidator(check_origins)] = ""
-    secret_key: str = ""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -119,14 +120,18 @@ class Settings(BaseSettings):
         return value.strip().strip("\ufeff\u200b").strip() if isinstance(value, str) else value
 
 
-try:
-    if Path(".env").is_file() and b"\0" in Path(".env").read_bytes():  # UTF-16 would be ignored
-        raise UnicodeError
-    settings = Settings()
-except UnicodeError:
-    sys.exit(".env is not in UTF-8: save it as UTF-8 (in PowerShell: Set-Content -Encoding utf8)")
-except ValidationError as error:
-    for problem in error.errors():
-        message = problem["msg"].removeprefix("Value error, ")
-        print(f"{str(problem['loc'][0]).upper()}: {message}", file=sys.stderr)
-    sys.exit(1)
+def load(kind: type[Kind]) -> Kind:
+    """Return the settings of one kind; exit with a line for each that cannot be used."""
+    try:
+        if Path(".env").is_file() and b"\0" in Path(".env").read_bytes():  # UTF-16 would be ignored
+            raise UnicodeError
+        return kind()
+    except UnicodeError:
+        sys.exit(
+            ".env is not in UTF-8: save it as UTF-8 (in PowerShell: Set-Content -Encoding utf8)"
+        )
+    except ValidationError as error:
+        for problem in error.errors():
+            message = problem["msg"].removeprefix("Value error, ")
+            print(f"{str(problem['loc'][0]).upper()}: {message}", file=sys.stderr)
+        sys.exit(1)

@@ -51,6 +51,17 @@ def only_read(engine: Engine, limit: float) -> None:
         connection.info["deadline"] = time.monotonic() + limit
 
 
+def lock_for_writing(connection: Connection) -> None:
+    """Let nobody else write to SQLite before the transaction ends; raises OperationalError if busy.
+
+    What is read from now on is what the writes find. (PostgreSQL has `SELECT ... FOR UPDATE`.)
+    """
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 class OwnCompiler(SQLiteCompiler):
     """Writes hints, and knows which values are stored and which are compared."""
 

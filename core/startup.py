@@ -3,17 +3,15 @@
 import asyncio
 import gc
 import logging
-import multiprocessing
 import os
 import re
-import signal
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from anyio.to_thread import current_default_thread_limiter
@@ -21,15 +19,19 @@ from fastapi import FastAPI
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError, TimeoutError
-from uvicorn._subprocess import subprocess_started
-from uvicorn.config import STARTUP_FAILURE, Config
+from sqlalchemy.orm import DeclarativeBase, Session
+from uvicorn.config import STARTUP_FAILURE
 
+from core.answers import UNAVAILABLE
 from core.engines import explain, name_of, read_engine
-from core.errors import HANDLERS, UNAVAILABLE, AnswerErrors, AnswerHead, LimitBody
-from core.settings import settings
+from core.errors import HANDLERS
+from core.middleware import AnswerErrors, AnswerHead, LimitBody
+from core.settings import Settings
 from core.sqlite import in_memory
-from database import create_tables, engine, get_db, start_anew
+from core.tables import start_anew
+from core.workers import end_supervisor, end_with_supervisor
 
 # More than a server ever has to do at once; a thread that nobody needs is not started. A `get_db`
 # of your own, without @in_turn, gives a session to every request that comes. With 40 threads, which
@@ -50,12 +52,33 @@ REFUSED = re.compile(
 log = logging.getLogger("uvicorn.error")
 
 
-def create_app(**options: Any) -> FastAPI:
+class Database(Protocol):
+    """What the module database.py has for an app."""
+
+    settings: Settings
+    engine: Engine
+
+    @property
+    def Base(self) -> type[DeclarativeBase]:  # noqa: N802
+        """What the tables derive from."""
+
+    @property
+    def get_db(self) -> Callable[[], Iterator[Session]]:
+        """The dependency, which a test may override."""
+
+    @property
+    def create_tables(self) -> Callable[[Engine], None]:
+        """What creates the tables, and raises SQLAlchemyError if they cannot be used."""
+
+
+def create_app(database: Database, **options: Any) -> FastAPI:
     """Return a FastAPI() with tables, errors and limits like those of main.py.
 
-    `options` are those of FastAPI. Its /docs needs nothing from the internet.
+    `database` is the module; `options` are those of FastAPI. Its /docs needs nothing from the
+    internet.
     """
     middleware = [Middleware(AnswerHead), Middleware(LimitBody)]
+    settings = database.settings
     if settings.cors_origins:  # front ends that run in a browser, from an address of their own
         cors = Middleware(
             CORSMiddleware,
@@ -73,7 +96,9 @@ def create_app(**options: Any) -> FastAPI:
         # Nobody wants to read of the questions that probes ask each second.
         "telemetry": {"exclude": lambda scope: scope["path"] in ("/livez", "/health")},
     }
-    return FastAPIOffline(**common | options)
+    app = FastAPIOffline(**common | options)
+    app.state.database = database
+    return app
 
 
 @asynccontextmanager
@@ -83,16 +108,18 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     While the database is away, the server starts all the same, answers 503, and goes on trying.
     Raises RuntimeError, and the server does not start, if to try again would not help.
     """
+    database: Database = app.state.database
+    engine = database.engine
     ended = Event()
     # A test that brings its own database needs nothing of this one.
-    if get_db not in app.dependency_overrides:
+    if database.get_db not in app.dependency_overrides:
         log.info("Database: %s", name_of(engine))
         if read_engine(engine).url != engine.url:
             log.info("Reads: %s", name_of(read_engine(engine)))
         start_anew(engine)  # its file may have been deleted since another start
         tables = Future[bool]()
         # A thread that may be left alone, so that the server can be told to stop while it waits.
-        Thread(target=prepare_tables, args=[tables, ended], daemon=True).start()
+        Thread(target=prepare_tables, args=[database, tables, ended], daemon=True).start()
         await asyncio.wait([asyncio.wrap_future(tables)], timeout=PATIENCE)
         if tables.done() and not tables.result():
             end_supervisor()
@@ -113,13 +140,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.dispose()
 
 
-def prepare_tables(done: Future[bool], ended: Event) -> None:
+def prepare_tables(database: Database, done: Future[bool], ended: Event) -> None:
     """Create the tables as soon as the database is there; `done` gets False if it is no use."""
-    said = ""
+    engine, said = database.engine, ""
     while True:
         bind = engine
         try:
-            create_tables(engine)
+            database.create_tables(engine)
             bind = read_engine(engine)
             if bind.url != engine.url:
                 bind.connect().close()
@@ -155,43 +182,11 @@ def may_pass(error: SQLAlchemyError) -> bool:
     return waits or isinstance(error, TimeoutError)
 
 
-# ---- uvicorn --workers
-
-
 def stop_if_it_failed(ended: Event, tables: Future[bool]) -> None:
     """End a server that has started without its database, and now knows that it cannot use it."""
     if not (tables.result() or ended.is_set()):
         end_supervisor()
         os._exit(STARTUP_FAILURE)  # from another thread, sys.exit would end nothing else
-
-
-def supervisor() -> int | None:
-    """Return the process that runs this one as a worker of `uvicorn --workers`."""
-    worker = multiprocessing.current_process()
-    parent = multiprocessing.parent_process()
-    if parent is None or vars(worker).get("_target") is not subprocess_started:
-        return None
-    config: Config = vars(worker)["_kwargs"]["config"]
-    return None if config.should_reload else parent.pid
-
-
-def end_supervisor() -> None:
-    """Let `uvicorn --workers` fail with a worker that cannot start; by itself it ends with 0.
-
-    https://github.com/Kludex/uvicorn/pull/3001. It is ended by a signal that it does not handle,
-    and its other workers see that. As process 1 of a container it would not notice.
-    """
-    if pid := supervisor():
-        with suppress(OSError):  # another worker was faster
-            os.kill(pid, signal.SIGABRT)
-
-
-def end_with_supervisor() -> None:
-    """Stop when the supervisor is gone: a worker left alone would keep its port for ever."""
-    parent = multiprocessing.parent_process()
-    if parent and supervisor():
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def leave_out_next(log: logging.Logger) -> None:

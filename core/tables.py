@@ -3,10 +3,14 @@
 import itertools
 import logging
 import time
+from collections.abc import Sequence
+from threading import Lock
 from types import ModuleType
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     Connection,
+    Engine,
     MetaData,
     Table,
     event,
@@ -16,14 +20,25 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import DBAPIError, TimeoutError
+from sqlalchemy.orm import DeclarativeBase
 
 from core import revisions
 from core.comparison import differences, lacks, missing_rules
 from core.revisions import OutdatedError
+from core.sqlite import forget_file
 
 log = logging.getLogger(__name__)
 
 MAX_MIGRATION = 600  # seconds that others wait for one
+
+# Constraints get names by these rules, so that migrations and error messages can name them.
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
 
 
 def lock_schema(connection: Connection) -> None:
@@ -38,6 +53,31 @@ def lock_schema(connection: Connection) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("somebody else is changing the tables, and takes too long")
         time.sleep(0.1)
+
+
+ready: set[Engine] = set()  # those whose tables are there
+preparing = Lock()
+
+
+def create_once(bind: Engine, metadata: MetaData, models: ModuleType) -> None:
+    """Do what create() does, once per engine."""
+    if bind in ready:
+        return
+    if not preparing.acquire(timeout=2):  # a migration may be running: no request waits for that
+        raise TimeoutError("the tables are not there yet")
+    try:
+        if bind not in ready:  # nobody has done so meanwhile
+            with bind.begin() as connection:
+                create(connection, metadata, models)
+            ready.add(bind)
+    finally:
+        preparing.release()
+
+
+def start_anew(bind: Engine) -> None:
+    """Look at the tables once more, and take the file of SQLite that is there now for the one."""
+    ready.discard(bind)
+    forget_file(bind.url)
 
 
 def create(connection: Connection, metadata: MetaData, models: ModuleType) -> None:
@@ -148,19 +188,23 @@ def check_rights(connection: Connection, tables: list[Table]) -> None:
             raise OutdatedError(f"this role may write to {table}, but not number its rows: {grant}")
 
 
-def index_for_searches(table: Table, *texts: str) -> None:
+searched = WeakKeyDictionary[Table, tuple[str, ...]]()  # for migrations/searches.py
+
+
+def index_for_searches(table: Table, *columns: str) -> None:
     """Create an index with the table, if the database has one that finds a part of these texts."""
+    searched[table] = columns
 
     @event.listens_for(table, "after_create")
     def create_index(table: Table, connection: Connection, **more: object) -> None:
-        create_search_index(connection, table.name, *texts)
+        create_search_index(connection, table.name, *columns)
 
 
-def create_search_index(connection: Connection, table: str, *texts: str) -> None:
-    """Index the groups of three letters in these texts, where that is possible.
+def create_search_index(connection: Connection, table: str, *columns: str) -> None:
+    """Index the groups of three letters in the texts of these columns, where that is possible.
 
     That is PostgreSQL with the extension pg_trgm, which comes with it, and which the owner of a
-    database may install. `texts` are SQL; the index is called ix_..._search.
+    database may install. The index is called ix_..._search.
     """
     if connection.dialect.name != "postgresql":
         return
@@ -174,9 +218,21 @@ def create_search_index(connection: Connection, table: str, *texts: str) -> None
     if not connection.scalar(text(there)):
         log.warning("Searches will look at every row, without pg_trgm: %s", reason)
         return
-    indexed = ", ".join(f"{each} gin_trgm_ops" for each in texts)
-    index = f'CREATE INDEX IF NOT EXISTS ix_{table}_search ON "{table}" USING gin ({indexed})'
-    connection.execute(text(index))
+    connection.execute(text(search_index(table, columns)))
+
+
+def search_index(table: str, columns: Sequence[str]) -> str:
+    """Return the CREATE INDEX of it."""
+    indexed = ", ".join(f'upper("{each}") gin_trgm_ops' for each in columns)
+    return f'CREATE INDEX IF NOT EXISTS "ix_{table}_search" ON "{table}" USING gin ({indexed})'
+
+
+def table_of(model: type[DeclarativeBase]) -> Table:
+    """Return the table of a class; raises TypeError if it has none."""
+    table = model.__table__
+    if not isinstance(table, Table):
+        raise TypeError(f"{model.__name__} has no table")
+    return table
 
 
 def tables_in(models: ModuleType) -> list[Table]:

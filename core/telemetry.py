@@ -7,60 +7,46 @@ https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
-from weakref import WeakSet
 
 from opentelemetry.metrics import CallbackOptions, Observation, get_meter
 
-
-class Usage:
-    """How a queue is used just now."""
-
-    def __init__(self, name: str, limit: int) -> None:
-        self.name = name
-        self.limit = limit
-        self.used = 0
-        self.waiting = 0
-        self.timeouts = 0  # since the start
-        usages.add(self)
+from core.sessions import Queue, listeners, queues
 
 
-usages = WeakSet[Usage]()
-
-
-def observe(count: Callable[[Usage], int | None], **more: str) -> list[Any]:
+def observe(count: Callable[[Queue], int | None], **more: str) -> list[Any]:
     """Return what an instrument asks, each time when it is read, about every queue."""
 
     def callback(options: CallbackOptions) -> Iterable[Observation]:
-        for usage in list(usages):
-            if (number := count(usage)) is not None:
-                yield Observation(number, {POOL: usage.name} | more)
+        for queue in list(queues):
+            if (number := count(queue)) is not None:
+                yield Observation(number, {POOL: queue.name} | more)
 
     return [callback]
 
 
 POOL = "db.client.connection.pool.name"
-meter = get_meter("users")
+meter = get_meter("core")
 meter.create_observable_up_down_counter(
     "db.client.connection.count",
-    observe(lambda usage: usage.used, **{"db.client.connection.state": "used"}),
+    observe(lambda queue: queue.used, **{"db.client.connection.state": "used"}),
     unit="{connection}",
     description="Requests that have a session",
 )
 meter.create_observable_up_down_counter(
     "db.client.connection.max",
-    observe(lambda usage: usage.limit if usage.limit < sys.maxsize else None),
+    observe(lambda queue: queue.limit if queue.limit < sys.maxsize else None),
     unit="{connection}",
     description="How many may have one at once",
 )
 meter.create_observable_up_down_counter(
     "db.client.connection.pending_requests",
-    observe(lambda usage: usage.waiting),
+    observe(lambda queue: queue.waiting),
     unit="{request}",
     description="Requests that wait for a session",
 )
 meter.create_observable_counter(
     "db.client.connection.timeouts",
-    observe(lambda usage: usage.timeouts),
+    observe(lambda queue: queue.timeouts),
     unit="{timeout}",
     description="Requests that have waited in vain",
 )
@@ -70,8 +56,9 @@ wait_time = meter.create_histogram(
     description="How long those waited that had to",
     explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
 )
+listeners.append(lambda queue, seconds: wait_time.record(seconds, {POOL: queue.name}))
 unavailable = meter.create_counter(
-    "users.unavailable",
+    "database.unavailable",
     unit="{response}",
     description="Answers 503, by what the database or the queue said",
 )

@@ -21,13 +21,23 @@ from sqlalchemy import ForeignKey, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+import database
 import main
-from core.settings import settings
+from core.errors import Detail
+from core.settings import Settings, load
 from core.startup import create_app
 from database import Base, SessionDep
 from models import User
-from schemas import Detail, Email, UserId
+from schemas import Email, UserId
 
+
+class LoginSettings(Settings):
+    """What can be set, and what signs the tokens."""
+
+    secret_key: str = ""
+
+
+settings = load(LoginSettings)
 if len(settings.secret_key) < 32:
     sys.exit("SECRET_KEY: set it to 32 characters or more that nobody can guess")
 HASHER = PasswordHash.recommended()
@@ -87,7 +97,7 @@ def set_password(db: Session, user_id: int, password: str, **more: Any) -> None:
     db.commit()
 
 
-app = create_app(title="User API with logins")
+app = create_app(database, title="User API with logins")
 
 
 @app.post("/token")

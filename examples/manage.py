@@ -102,5 +102,9 @@ if __name__ == "__main__":
     try:
         cli()
     except SQLAlchemyError as error:
-        said = conflict_in(error) if isinstance(error, IntegrityError) else None
+        said = (
+            conflict_in(error, database.Base.metadata)
+            if isinstance(error, IntegrityError)
+            else None
+        )
         sys.exit(said or f"Database error: {getattr(error, 'orig', error)}")

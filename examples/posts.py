@@ -12,13 +12,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 from sqlalchemy import DateTime, ForeignKey, String, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
+import database
 import main
+from core.bodies import NO_CONTROL
 from core.sessions import read_only
 from core.startup import create_app
 from database import SessionDep
 from examples import ExampleBase
 from models import User
-from schemas import NO_CONTROL, UserId
+from schemas import UserId
 
 
 class Author(ExampleBase):
@@ -84,7 +86,7 @@ class AuthorRead(BaseModel):
     posts: list[PostRead]
 
 
-app = create_app(title="Posts")
+app = create_app(database, title="Posts")
 
 
 @app.get("/authors", response_model=list[AuthorRead])

@@ -13,11 +13,12 @@ from sqlalchemy import BigInteger, CheckConstraint, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
+import database
+from core.errors import Detail
 from core.sessions import read_only
 from core.startup import create_app
 from database import SessionDep
 from examples import ExampleBase
-from schemas import Detail
 
 Cents = Annotated[int, Field(strict=True, gt=0, le=10**12, examples=[500])]
 AccountId = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1, examples=[1])]
@@ -62,7 +63,7 @@ class TransferBody(BaseModel):
         return self
 
 
-app = create_app(title="Accounts")
+app = create_app(database, title="Accounts")
 
 
 @app.exception_handler(IntegrityError)

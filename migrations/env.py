@@ -17,6 +17,7 @@ from core.engines import explain
 from core.postgresql import LOCK_LIMIT, set_patience
 from core.revisions import OutdatedError
 from database import Base, engine
+from migrations import searches as searches  # what op.create_search_index() does
 
 WRITTEN = revisions.columns()
 

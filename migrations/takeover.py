@@ -14,19 +14,26 @@ import sqlalchemy as sa
 from alembic import context, op
 from alembic.util import CommandError
 
-from core.tables import create_search_index
-
 log = logging.getLogger("alembic.runtime.migration")
 
 
 EARLIER = {"4c1d7a90b2e3", "8e52f3c6d741"}  # revisions that have not made it what is wanted
+# Indexes that earlier versions of it had, and that are in the way now, or of no use.
+OLD = [
+    "uq_user_email_lower",
+    "ix_user_active_id",
+    "ix_user_inactive_id",
+    "ix_user_inactive_name",
+    "ix_user_inactive_email",
+    "ix_user_search",
+]
 
 
 def take_over(table: sa.Table, revision: str, new: str) -> None:
     """Create the table, or change the one that is there into it; `revision` does so.
 
     Where an earlier version of it has been run, others may have changed the table since then: it
-    only gets the CHECK that is called `new`.
+    only gets the indexes, and the CHECK that is called `new`.
     """
     if context.is_offline_mode():
         raise CommandError(
@@ -38,7 +45,10 @@ def take_over(table: sa.Table, revision: str, new: str) -> None:
         table.create(connection)
     elif context.config.attributes.get("done", set()) - EARLIER:
         add_check(connection, table, new)
-        return
+        for name in OLD:
+            op.execute(f"DROP INDEX IF EXISTS {name}")
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
     else:
         check_columns(connection, table)
         check_users(connection)
@@ -47,7 +57,6 @@ def take_over(table: sa.Table, revision: str, new: str) -> None:
         op.execute(lower)
         change = copy_table if connection.dialect.name == "sqlite" else alter_table
         change(connection, table)
-    create_search_index(connection, "user", "email", "upper(name)")
 
 
 # ---- What stops it
@@ -155,7 +164,7 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         found = connection.exec_driver_sql(f"PRAGMA index_info('{index.name}')").all()
         some_rows = re.search(r"(?i)\bWHERE\b", index.sql)
         if some_rows or not ours.issuperset(column.name for column in found):
-            if index.name not in names | {"uq_user_email_lower"}:
+            if index.name not in names | set(OLD):
                 kept.append(index.sql)
         elif index.name not in names and not replaced(index.sql):
             log.info("Left out: %s", index.sql)
@@ -270,10 +279,9 @@ def alter_table(connection: sa.Connection, table: sa.Table) -> None:
             rule = f'ADD CONSTRAINT uq_user_email UNIQUE USING INDEX "{name}"'
             op.execute(f'ALTER TABLE "user" {rule}')
             done.add("uq_user_email")
-        elif plain or other or name == "uq_user_email_lower":
-            if not replaced(
-                f"{'UNIQUE ' if index['unique'] else ''}({', '.join(map(str, parts))})"
-            ):
+        elif plain or other or name in OLD:
+            kind = "UNIQUE " if index["unique"] else ""
+            if name not in OLD and not replaced(f"{kind}({', '.join(map(str, parts))})"):
                 log.info("Left out: index %s", name)
             op.execute(f'DROP INDEX "{name}"')
     boolean = isinstance(there.get("is_active", {}).get("type", sa.Boolean()), sa.Boolean)

@@ -125,7 +125,10 @@ def project(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     # As if nothing but models.py had been read: other tests have tables of their own.
     metadata = MetaData(naming_convention=database.Base.metadata.naming_convention)
     for table in core.tables.tables_in(models):
-        table.to_metadata(metadata)
+        if columns := core.tables.searched.get(table):
+            core.tables.searched[table.to_metadata(metadata)] = columns
+        else:
+            table.to_metadata(metadata)
     engine, bind = new_engine(url), database.engine
     monkeypatch.setattr(database.Base, "metadata", metadata)
     monkeypatch.setattr(database, "engine", engine)

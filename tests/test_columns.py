@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+import database
 from core import columns
 from core.startup import create_app
 from database import SessionDep
@@ -100,7 +101,7 @@ class ThingRead(ThingBody):
 def client(engine: Engine) -> Iterator[TestClient]:
     """Client of an app with that table, as a course writes it."""
     Base.metadata.create_all(engine)
-    app: FastAPI = create_app()
+    app: FastAPI = create_app(database)
 
     @app.post("/things", response_model=ThingRead)
     def create(body: ThingBody, db: SessionDep) -> Thing:

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError, IntegrityError, NotSupportedError
 
+import database
 from core.errors import HANDLERS
-from core.settings import settings
 from core.startup import create_app
 from database import SessionDep
 from main import app
@@ -561,8 +561,8 @@ def test_the_way_to_the_documentation(path: str) -> None:
 
 
 def test_a_browser_may_read_a_500(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "cors_origins", "http://localhost:5173")
-    own = create_app()
+    monkeypatch.setattr(database.settings, "cors_origins", "http://localhost:5173")
+    own = create_app(database)
 
     @own.get("/broken")
     def broken() -> None:

@@ -628,9 +628,9 @@ def limits(engine: Engine) -> dict[str, int]:
     for lane in lanes.values():  # no queue lets more through than there are connections
         pool = lane.engine_for(engine).pool
         if isinstance(pool, QueuePool):
-            assert lane.queue.usage.limit <= pool.size()
+            assert lane.queue.limit <= pool.size()
             assert pool._max_overflow == 0
-    return {kind: lane.queue.usage.limit for kind, lane in lanes.items()}
+    return {kind: lane.queue.limit for kind, lane in lanes.items()}
 
 
 def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
@@ -641,9 +641,7 @@ def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
     assert lanes["write"].queue is lanes["get"].queue
     pools = [each.pool for each in (postgresql, read_engine(postgresql))]
     connections = sum(pool.size() for pool in pools if isinstance(pool, QueuePool))
-    assert (
-        connections + lanes["new_connection"].queue.usage.limit == 21
-    )  # what docs/production.md says
+    assert connections + lanes["new_connection"].queue.limit == 21  # what docs/production.md says
     # SQLite: one writes at a time, and slow ones must not delay those who only look.
     file = new_engine(f"sqlite:///{tmp_path}/app.db")
     assert limits(file) == {"write": 2, "get": 8} | shared
@@ -668,10 +666,10 @@ def test_whoever_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> N
             places = [await queue.turn(), await queue.turn()]
             with pytest.raises(exc.TimeoutError, match=r"no session was free within 0\.05 s"):
                 await queue.turn()
-            assert (queue.usage.used, queue.usage.waiting) == (2, 0)
+            assert (queue.used, queue.waiting) == (2, 0)
             for release in places:
                 release()
-        assert queue.usage.used == 0
+        assert queue.used == 0
 
     asyncio.run(wait())
     asyncio.run(wait())  # an event loop of its own, as each test client has one

@@ -51,7 +51,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
 def test_a_setting_that_cannot_be_used(
     tmp_path: Path, settings: dict[str, str], complaint: str
 ) -> None:
-    done = run_python("-c", "import core.settings", folder=tmp_path, **settings)
+    done = run_python("-c", "import database", folder=tmp_path, **settings)
     assert done.returncode == 1
     assert done.stdout == ""
     assert complaint in done.stderr

@@ -23,6 +23,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 
+import database
 import main
 from core.engines import read_engine, unpooled_engine
 from core.errors import HANDLERS
@@ -74,6 +75,7 @@ app = FastAPI(
     middleware=[Middleware(Tracing)],
     openapi_url=None,  # /docs and /openapi.json are those of the app
 )
+app.state.database = database
 
 
 @app.get("/")

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 import crud
 from core.engines import new_engine
-from core.responses import user_response
+from core.responses import row_response
 from core.sessions import in_turn, read_only
 from database import SessionDep, SessionLocal, engine
 from examples import posts
@@ -49,7 +49,7 @@ def forget_commit(db: SessionDep) -> Response:
     body = UserBody(name="Forgotten", email=f"forgotten.{token_hex(3)}@example.com")
     user = crud.create_user(db, body)
     # Here, db.commit() is missing.
-    return user_response(user)
+    return row_response(user)
 
 
 router.get("/lesson/naive", response_model=list[posts.AuthorRead])(posts.list_authors_naive)

@@ -23,8 +23,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import errors
-from core.engines import has_no_transactions
-from core.sessions import Queue, Shared, in_turn
+from core.middleware import LimitBody
+from core.sessions import Queue, Shared, has_no_transactions, in_turn
 
 ROOT = Path(__file__).parent.parent
 KEPT = 200  # requests
@@ -118,6 +118,7 @@ def caller() -> tuple[str, str] | None:
         if (
             path.is_relative_to(ROOT)
             and path != Path(__file__)
+            and path.parent != ROOT / "core"  # but who has called that
             and "site-packages" not in path.parts
         ):
             line = linecache.getline(str(path), frame.f_lineno).strip()
@@ -140,7 +141,8 @@ CLOSE = line_of(Shared.close)
 ANSWERS = {
     404: line_of(errors.not_found),
     409: line_of(errors.conflict),
-    413: line_of(errors.LimitBody.__call__),
+    412: line_of(errors.changed),
+    413: line_of(LimitBody.__call__),
     422: line_of(errors.invalid_input),
     500: line_of(errors.server_error),
     503: line_of(errors.unavailable),
@@ -233,12 +235,12 @@ def watch(engine: Engine, name: str) -> None:
 
     def begin(connection: Connection) -> None:
         # A session for reading has no transaction: its connections commit by themselves.
-        if (trace := current.get()) and not has_no_transactions(connection.dialect):
+        if (trace := current.get()) and not has_no_transactions(connection):
             trace.add("begin", caller() or CLOSE)
 
     def end(name: str) -> Any:
         def listener(connection: Connection) -> None:
-            if (trace := current.get()) and not has_no_transactions(connection.dialect):
+            if (trace := current.get()) and not has_no_transactions(connection):
                 trace.add(name, caller() or CLOSE)
 
         return listener

@@ -1,4 +1,4 @@
-"""Users (3fa81c6d20e7 does it).
+"""Users (c05d1e7b8a42 does it).
 
 Revision ID: 4c1d7a90b2e3
 Revises:

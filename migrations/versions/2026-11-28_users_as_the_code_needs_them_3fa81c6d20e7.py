@@ -1,62 +1,18 @@
-"""Users as the code needs them: migrations/takeover.py does it.
+"""Users as the code needs them (c05d1e7b8a42 does it).
 
 Revision ID: 3fa81c6d20e7
 Revises: b7d2e0964f15
 """
 
-import sqlalchemy as sa
-from alembic.util import CommandError
-
-from migrations.takeover import take_over
-
 revision = "3fa81c6d20e7"
 down_revision = "b7d2e0964f15"
 branch_labels = None
 depends_on = None
-repeatable = True  # whatever the table looks like
-
-
-def wanted() -> sa.Table:
-    """Return the table; a change in models.py gets a migration of its own, after this one."""
-    parts = [
-        sa.Index(
-            f"ix_user_{part}_{columns[0]}",
-            *columns,
-            "is_active",
-            postgresql_where=sa.text(f"is_active = {part == 'active'}"),
-            sqlite_where=sa.text(f"is_active = {int(part == 'active')}"),
-        )
-        for part, *columns in (
-            ("active", "id"),
-            ("inactive", "id"),
-            ("inactive", "name", "id"),
-            ("inactive", "email"),
-        )
-    ]
-    return sa.Table(
-        "user",
-        sa.MetaData(),
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
-        sa.Column("name", sa.String(100), nullable=False),
-        sa.Column("email", sa.String(254), nullable=False),
-        sa.Column("is_active", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_user"),
-        sa.UniqueConstraint("email", name="uq_user_email"),
-        sa.CheckConstraint("length(name) BETWEEN 1 AND 100", name="ck_user_name_length"),
-        sa.CheckConstraint("length(email) <= 254", name="ck_user_email_length"),
-        sa.CheckConstraint("email = lower(email)", name="ck_user_email_lower"),
-        sa.CheckConstraint("is_active IN (true, false)", name="ck_user_is_active"),
-        sa.Index("ix_user_name_id", "name", "id"),
-        *parts,
-        sqlite_autoincrement=True,
-    )
 
 
 def upgrade() -> None:
-    """Create the table, or change the one that is there into it."""
-    take_over(wanted(), revision, new="ck_user_is_active")
+    """Do nothing. The file stays, because databases have this revision noted."""
 
 
 def downgrade() -> None:
-    """Stop: nobody knows any more what the table was like before."""
-    raise CommandError("this cannot be taken back: restore a copy of the database")
+    """Do nothing."""

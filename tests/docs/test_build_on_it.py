@@ -38,12 +38,12 @@ def test_its_test(reader: Reader) -> None:
     assert not (reader.folder / "app.db").exists()
 
 
-PRODUCT = '''
+TASK = '''
 
-class Product(Base):
-    """Something that is sold; with columns as a course's user has them."""
+class Task(Base):
+    """Something to do; with columns as a course's user has them."""
 
-    __tablename__ = "product"
+    __tablename__ = "task"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
@@ -63,7 +63,7 @@ def test_the_tests_with_tables_of_ones_own(url: str, tmp_path: Path) -> None:
     reader.follow(CALLS, leave_out=("console",))
     models = reader.folder / "models.py"
     imports = "from datetime import datetime\nfrom sqlalchemy import DateTime\n"
-    models.write_text(f"{imports}{models.read_text()}{PRODUCT}")
+    models.write_text(f"{imports}{models.read_text()}{TASK}")
     for command in ("upgrade head", "revision --autogenerate -m own", "upgrade head", "check"):
         printed = reader.shell(f"alembic {command}", reader.folder)
     assert printed == "No new upgrade operations detected.\n"

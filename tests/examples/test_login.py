@@ -15,9 +15,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Engine, select, update
 
-from core.settings import settings
 from database import SessionLocal
-from examples.login import HASHER, Login, Tries, app
+from examples.login import HASHER, Login, Tries, app, settings
 from models import User
 from tests.examples.conftest import Run
 from tests.processes import run_python

@@ -106,8 +106,8 @@ def test_who_waits_and_why_it_failed(url: str, collector: Collector) -> None:
             "db.client.connection.pending_requests write": 30 - limit,
             "db.client.connection.timeouts write": 30 - limit,
             "db.client.connection.wait_time write": 30 - limit,
-            "users.unavailable TimeoutError": 30 - limit,
-            f"users.unavailable {busy}": limit,
+            "database.unavailable BusyError": 30 - limit,
+            f"database.unavailable {busy}": limit,
         }
         wait_until(lambda: {**collector.peaks, **expected} == collector.peaks)
 

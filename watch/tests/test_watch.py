@@ -283,7 +283,7 @@ def test_what_a_trace_holds(server: Server) -> None:
     file, number = sql["where"].split(":")
     assert file == "crud.py"
     assert (ROOT / file).read_text().splitlines()[int(number) - 1].strip() == sql["code"]
-    assert "db.execute(INSERT_USERS" in sql["code"]
+    assert "users.insert(db" in sql["code"]
     assert "ada@example.com" in sql["details"]["parameters"]
     assert sql["details"]["sql"].startswith("INSERT INTO")
 

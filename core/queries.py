@@ -1,0 +1,115 @@
+"""What can be asked of a list, in the URL. Whatever does not fit is answered with a 422."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from fastapi import Query
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NaiveDatetime,
+    create_model,
+    model_validator,
+)
+from sqlalchemy import Column, DateTime, Enum, Integer, String
+
+from core.bodies import BIGGEST, NO_NUL
+
+# How far lists are counted. To count a million rows takes longer than all the rest of the answer.
+COUNTED = 10_000
+# ?is_active= is what a form sends if nothing was chosen: where the value may be null, it is.
+EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
+
+Asked = TypeVar("Asked", bound="ListQuery")
+
+
+class ListQuery(BaseModel):
+    """Which rows to list, in which order, and which page of them."""
+
+    model_config = ConfigDict(extra="forbid")  # ?limit=10 would look like a page of ten
+
+    page: Annotated[int, Field(ge=1, description="Number of the page", examples=[1])] = 1
+    page_size: Annotated[
+        int, Field(ge=1, le=1000, description="How many on a page", examples=[100])
+    ] = 100
+    order_by: str = "id"
+    after: Annotated[
+        Annotated[int, Field(ge=0, le=BIGGEST)] | None,
+        EMPTY_IS_NONE,
+        Field(
+            description="Start after the one with this id, or with 0 at the start, in place of "
+            "`page`: the next page takes no longer than the first, however many there are"
+        ),
+    ] = None
+
+    def text(self) -> str:
+        """Return the text that is searched for; an empty one where nothing is."""
+        return str(getattr(self, "query", ""))
+
+    @model_validator(mode="after")
+    def check_page(self) -> Self:
+        """Refuse two ways at once to say which page, and a page that is too far behind."""
+        if self.after is not None and self.page != 1:
+            raise ValueError("after and page cannot be combined")
+        if (self.page - 1) * self.page_size >= COUNTED:
+            raise ValueError(
+                f"only the first {COUNTED} have page numbers: walk the list from after=0 on, along "
+                "rel=next in the header Link"
+            )
+        return self
+
+
+def query_model(
+    name: str, order_by: list[str], filters: list[Column[Any]], search: list[str]
+) -> type[ListQuery]:
+    """Return the ListQuery of a table: with its orders, its filters, and `query` for a search."""
+    orders = one_of([f"{sign}{order}" for order in order_by for sign in ("", "-")])
+    about = Field(description="With - in front, downwards")
+    fields: dict[str, Any] = {"order_by": (Annotated[orders, about], "id")}
+    if search:
+        about = f"Text in the {' or the '.join(search)}, in any case"
+        text = Annotated[str, Field(description=about, max_length=254, pattern=NO_NUL)]
+        fields["query"] = (text, "")
+    for column in filters:
+        only = Field(description=column.doc or f"Only those with this {column.name}")
+        fields[column.name] = (Annotated[value_of(column) | None, EMPTY_IS_NONE, only], None)
+    return create_model(name, __base__=ListQuery, __doc__=ListQuery.__doc__, **fields)
+
+
+def one_of(names: list[str]) -> Any:
+    """Return the type of what is one of these names."""
+    return Literal[tuple(names)]
+
+
+def value_of(column: Column[Any]) -> Any:
+    """Return the type of what a column is compared with; raises TypeError if there is none."""
+    if column.name in (*ListQuery.model_fields, "query", "text"):
+        raise TypeError(f"{column} cannot be a filter: its name has another meaning in the URL")
+    match column.type:
+        case Enum(enum_class=None, enums=names):
+            return one_of(names)
+        case DateTime(timezone=zone):
+            return AwareDatetime if zone else NaiveDatetime
+        case Integer():
+            return Annotated[int, Field(ge=-BIGGEST - 1, le=BIGGEST)]
+        case Enum() | String():
+            kind = column.type.python_type
+            text = Annotated[str, Field(max_length=column.type.length or 254, pattern=NO_NUL)]
+            return kind if kind is not str else text
+    kind = column.type.python_type
+    if kind in (bytes, dict, list, object):
+        raise TypeError(f"{column} cannot be a filter: it has no value in a URL")
+    return kind
+
+
+def asked_by(model: type[Asked]) -> Callable[..., Coroutine[Any, Any, Asked]]:
+    """Return a dependency that reads a query from the URL."""
+
+    async def asked(query: Any) -> Any:
+        return query
+
+    asked.__annotations__["query"] = Annotated[model, Query()]
+    return asked

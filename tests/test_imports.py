@@ -1,0 +1,89 @@
+"""Who imports whom: the rooms of the house, downwards and in no circle."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.server import ROOT
+from tests.processes import run_python
+
+FILES = [*(f"{name}.py" for name in ("main", "crud", "models", "schemas", "database"))]
+CORE = sorted(f"core/{path.name}" for path in (ROOT / "core").glob("*.py"))
+# What each may import of ours, beside core.
+ROOMS = {
+    "main.py": {"crud", "database", "models", "schemas"},
+    "crud.py": {"models", "schemas"},
+    "models.py": {"database"},
+    "database.py": set(),
+    "schemas.py": set(),
+} | {name: set[str]() for name in CORE}
+
+
+def imported(name: str, everywhere: bool = True) -> set[str]:
+    """Return which of our modules a file imports: at its top, or anywhere in it."""
+    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module="core", names=names):
+                found |= {f"core.{alias.name}" for alias in names}
+            case ast.ImportFrom(module=str(module)):
+                found.add(module)
+    ours = {path.stem for path in ROOT.glob("*.py")} | {path.name for path in ROOT.iterdir()}
+    return {module for module in found if module.partition(".")[0] in ours}
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_imports_lead_downwards(name: str) -> None:
+    above = {module for module in imported(name) if not module.startswith("core")}
+    if name == "database.py":
+        assert "models" not in imported(name, everywhere=False)
+        above.discard("models")  # inside a function only
+    assert above <= ROOMS[name]
+
+
+def test_core_has_no_circle() -> None:
+    left = {name: imported(name) for name in CORE}
+    while left:
+        free = [name for name, needed in left.items() if not needed & {path(n) for n in left}]
+        assert free, left
+        for name in free:
+            del left[name]
+
+
+def path(name: str) -> str:
+    """Return how the module of a file is called."""
+    return name.removesuffix(".py").replace("/", ".")
+
+
+# The users of a database, in what PostgreSQL says and in its URLs.
+OF_DATABASES = r"(current|tcp)_user|o such \(user|enant or user|user=|user\b.*@|user name"
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_core_knows_no_table(name: str) -> None:
+    """Nothing that it says or does names a user, an email, or a path of this API."""
+    nodes = list(ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))))
+    docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    said = set()
+    for node in nodes:
+        match node:
+            case ast.Name(id=text) | ast.Attribute(attr=text) | ast.arg(arg=text):
+                said |= set(text.split("_"))
+            case ast.Constant(value=str(text)) if node not in docstrings:
+                said |= set(re.findall(r"[a-z]+", re.sub(OF_DATABASES, "", text).lower()))
+    assert said & {"user", "users", "email", "emails"} == set()
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_each_file_of_core_imports_by_itself(name: str, tmp_path: Path) -> None:
+    """With nothing beside it, and whatever the environment says."""
+    (tmp_path / "core").symlink_to(ROOT / "core")
+    done = run_python(
+        "-c", f"import {path(name)}", folder=tmp_path, DATABASE_URL="mysql://u:p@host/name"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
