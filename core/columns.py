@@ -63,6 +63,14 @@ def use_ids_once(column: Column[Any], table: Table) -> None:
         table.kwargs["sqlite_autoincrement"] = True
 
 
+def python_type(column: Column[Any]) -> type[Any]:
+    """Return the type of the values of a column in Python; `object` if they have several, or none."""
+    try:
+        return column.type.python_type
+    except NotImplementedError:
+        return object
+
+
 # What PostgreSQL can store and Python cannot: infinity, NaN, a year after 9999, the hour 24.
 LOADED = ("date", "time", "timetz", "timestamp", "timestamptz", "interval", "numeric")
 

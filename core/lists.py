@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from core.columns import python_type
 from core.queries import COUNTED, ListQuery, value_of
 from core.tables import index_for_searches, table_of
 
@@ -55,15 +56,19 @@ class Listing:
         """The primary key, which also tells rows apart that are equal in an order."""
         return self.table.primary_key.columns[0]
 
-    def keys(self, order: str) -> list[Column[Any]]:
-        """Return the columns that decide an order, without ties."""
-        column = self.table.c[order]
-        return [column] if column is self.id or column.unique else [column, self.id]
+    def keys(self, order: str, asked: frozenset[str] = frozenset()) -> list[Column[Any]]:
+        """Return the columns that decide an order, without ties; what all rows have in common not.
 
-    def index(self, *columns: Column[Any]) -> Index:
-        """Return the index on these columns, which is made if there is none."""
-        there = (each for each in self.table.indexes if tuple(each.columns) == columns)
-        return next(there, None) or Index(None, *columns)
+        `asked` are the names of parameters.
+        """
+        column = self.table.c[order]
+        if f"is_{order}" in asked or column is self.id:
+            return [self.id]
+        return [column] if column.unique else [column, self.id]
+
+    def index(self, *columns: Column[Any]) -> Index | None:
+        """Return the index on these columns, if there is one."""
+        return next((each for each in self.table.indexes if tuple(each.columns) == columns), None)
 
 
 class GoneError(LookupError):
@@ -95,7 +100,8 @@ def listed(
     """
     table = table_of(model)
     listing = Listing(table, ["id", *order_by], filter_by, search)
-    if [key.name for key in table.primary_key] != ["id"] or listing.id.type.python_type is not int:
+    wanted: list[list[Column[Any]]] = []
+    if [key.name for key in table.primary_key] != ["id"] or python_type(listing.id) is not int:
         raise TypeError(f"{table}: its primary key has to be called id, and a whole number")
     for column in (table.c[name] for name in order_by):
         if column.nullable:
@@ -103,11 +109,14 @@ def listed(
         if isinstance(column.type, Enum) and column.type.native_enum:
             raise TypeError(f"{column}: databases sort it alike with Enum(..., native_enum=False)")
         if not column.unique:
-            listing.index(*listing.keys(column.name))
-    for name in filter_by:
-        value_of(table.c[name])
-        for order in listing.order_by:
-            listing.index(table.c[name], *listing.keys(order))
+            wanted.append(listing.keys(column.name))
+    for column in (table.c[name] for name in filter_by):
+        value_of(column)
+        if not column.unique:
+            wanted += [[column, *listing.keys(order)] for order in listing.order_by]
+    for columns in (tuple(dict.fromkeys(columns)) for columns in wanted):
+        if not listing.index(*columns):
+            Index(None, *columns)
     # SQLite believes what an ANALYZE has found when there was one row, and would look at all of
     # them, unless there is an index of which it knows nothing. This one never has a row.
     nothing = text("id IS NULL")
@@ -143,7 +152,8 @@ def find_page(
     goes_on = len(rows) > len(page)
     if asked.after is not None:
         # The next id is known without that row; what to go on from in another order is not.
-        if asked.after and not rows and asked.order_by not in ("id", "-id"):
+        order = asked.order_by.removeprefix("-")
+        if asked.after and not rows and listing.keys(order, names) != [listing.id]:
             there = select(listing.id).where(listing.id == asked.after)
             if db.execute(there).first() is None:
                 name = listing.table.name
@@ -214,7 +224,7 @@ def page_statement(
         ORDER BY name, id LIMIT :size
     """
     order = order_by.removeprefix("-")
-    keys = listing.keys(order)
+    keys = listing.keys(order, asked)
     page = matching(listing, select(*columns), order, asked)
     page = page.order_by(*directed(keys, order_by)).limit(SIZE)
     if "after" in asked:
@@ -255,8 +265,9 @@ def matching(
     walk = ""
     if asked & SEARCHES or (order == "id" and not filters):
         walk = "NOT INDEXED"  # as they are stored
-    elif filters:
-        walk = f'INDEXED BY "{listing.index(table.c[filters[0]], *listing.keys(order)).name}"'
+    elif filters and not any(table.c[name].unique for name in filters):
+        index = listing.index(table.c[filters[0]], *listing.keys(order, asked))
+        walk = f'INDEXED BY "{index.name}"' if index else ""
     conditions = [condition(table.c[name]) for name in filters]
     for kind in asked & SEARCHES:
         conditions.append(or_(*(contains(table.c[name], kind) for name in listing.search)))

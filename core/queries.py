@@ -14,9 +14,10 @@ from pydantic import (
     create_model,
     model_validator,
 )
-from sqlalchemy import Column, DateTime, Enum, Integer, String
+from sqlalchemy import BigInteger, Column, DateTime, Enum, Integer, SmallInteger, String
 
 from core.bodies import BIGGEST, NO_NUL
+from core.columns import python_type
 
 # How far lists are counted. To count a million rows takes longer than all the rest of the answer.
 COUNTED = 10_000
@@ -93,13 +94,14 @@ def value_of(column: Column[Any]) -> Any:
             return one_of(names)
         case DateTime(timezone=zone):
             return AwareDatetime if zone else NaiveDatetime
-        case Integer():
-            return Annotated[int, Field(ge=-BIGGEST - 1, le=BIGGEST)]
+        case Integer() as number:  # what does not fit would be an error of PostgreSQL
+            bits = {SmallInteger: 16, BigInteger: 64}.get(type(number), 32)
+            return Annotated[int, Field(ge=-(2 ** (bits - 1)), lt=2 ** (bits - 1))]
         case Enum() | String():
-            kind = column.type.python_type
+            kind = python_type(column)
             text = Annotated[str, Field(max_length=column.type.length or 254, pattern=NO_NUL)]
             return kind if kind is not str else text
-    kind = column.type.python_type
+    kind = python_type(column)
     if kind in (bytes, dict, list, object):
         raise TypeError(f"{column} cannot be a filter: it has no value in a URL")
     return kind

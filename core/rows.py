@@ -14,6 +14,7 @@ from sqlalchemy import Column, Executable, Row, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from core.columns import python_type
 from core.lists import find_page, listing_of
 from core.postgresql import IdsBehindError, is_of_primary_key
 from core.queries import ListQuery, asked_by, query_model
@@ -145,7 +146,7 @@ def is_plain(schema: type[BaseModel], columns: Sequence[Column[Any]]) -> bool:
 
 def is_plain_field(field: FieldInfo, column: Column[Any]) -> bool:
     """Tell whether a field shows a column as it is."""
-    kind = column.type.python_type
+    kind = python_type(column)
     types = (kind | None,) if column.nullable else (kind, kind | None)
     return not (field.alias or field.serialization_alias or field.metadata or field.exclude) and (
         field.annotation in types
