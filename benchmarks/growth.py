@@ -25,8 +25,8 @@ from rich.table import Table
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from benchmarks.load import measure, on_core
-from benchmarks.server import Server, postgresql_over_tcp
 from core.settings import check_url
+from tests.server import Server, postgresql_over_tcp
 
 CHUNK = 10_000
 # Names and emails in no order (the modulus is a prime), and one user in ten inactive.

@@ -32,7 +32,7 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy import NullPool, create_engine, text
 
-from benchmarks.server import Server, postgresql_over_tcp
+from tests.server import Server, postgresql_over_tcp
 
 OURS = "main:app"
 CLASSIC = {

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from difflib import unified_diff
 from pathlib import Path
 
-from benchmarks.server import ROOT
+from tests.server import ROOT
 
 PAIRS = {"Eq": "NotEq", "Lt": "LtE", "Gt": "GtE", "In": "NotIn", "Is": "IsNot", "And": "Or"}
 SWAPPED = {getattr(ast, name): getattr(ast, twin) for name, twin in PAIRS.items()}

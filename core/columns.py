@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
+from math import isfinite
 from typing import Annotated, Any
 
 import psycopg
@@ -64,7 +65,7 @@ def use_ids_once(column: Column[Any], table: Table) -> None:
 
 
 def python_type(column: Column[Any]) -> type[Any]:
-    """Return the type of the values of a column in Python; `object` if they have several, or none."""
+    """Return the type of the values of a column in Python; `object` if they have several."""
     try:
         return column.type.python_type
     except NotImplementedError:
@@ -149,10 +150,13 @@ class ExactNumeric(Numeric[Any]):
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Process:
         """Return what makes a value of Python of what the driver gives."""
+        places, exact = self.scale, self.asdecimal
 
         def read(value: Any) -> Any:
+            if type(value) is float and places is not None and exact and isfinite(value):
+                return Decimal(f"{value:.{places}f}")  # in a quarter of the time
             found = None if value is None else self.number(value)
-            return float(found) if found is not None and not self.asdecimal else found
+            return float(found) if found is not None and not exact else found
 
         return read
 
@@ -222,7 +226,13 @@ class UtcDateTime(Readable, DateTime):
             found = process(value) if process else value
             return found.replace(tzinfo=UTC) if found and self.timezone else found
 
-        return read
+        def read_usual(value: Any) -> Any:
+            try:  # in a third of the time, if it is as SQLAlchemy writes it
+                return value and datetime.fromisoformat(f"{value}+00:00")
+            except ValueError:
+                return read(value)
+
+        return read_usual if self.timezone else read
 
 
 class WithinYears(DateTime):
@@ -310,20 +320,24 @@ def readable(name: str) -> type[Loader]:
     class ReadableLoader(Loader):
         def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
             super().__init__(oid, context)
-            self.loader = kind(oid, context) if kind else None
+            self.read = kind(oid, context).load if kind else None
 
         def load(self, data: Buffer) -> Any:
             try:
-                value = self.loader.load(data) if self.loader else None
+                return self.read(data) if self.read else None
             except (psycopg.DataError, OverflowError) as error:
                 say(name, str(error).partition(":")[0])
                 return None
-            if isinstance(value, Decimal) and not value.is_finite():
-                say(name, str(value))
-                return None
-            return value
 
-    return ReadableLoader
+    class FiniteLoader(ReadableLoader):
+        def load(self, data: Buffer) -> Any:
+            value = super().load(data)
+            if value is None or value.is_finite():
+                return value
+            say(name, str(value))
+            return None
+
+    return FiniteLoader if name == "numeric" else ReadableLoader
 
 
 LOADERS = {name: readable(name) for name in LOADED}

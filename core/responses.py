@@ -65,7 +65,7 @@ def page_response(request: Request, asked: ListQuery, page: Page) -> Response:
     A total of COUNTED without a `rel="last"` means that many or more. Behind the pages that have
     numbers, `rel="next"` leads on from row to row, and nobody has counted.
     """
-    response = json_response(page.rows)
+    response = Response(page.json, media_type="application/json")
     pages: dict[str, int] = {}
     if page.total is not None:
         response.headers["X-Total-Count"] = str(min(page.total, COUNTED))

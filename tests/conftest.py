@@ -23,11 +23,10 @@ import core.tables
 import database
 import main
 import models
-from benchmarks.server import ROOT
 from core import settings
 from core.engines import engine_options, new_engine, read_engine, with_events
-from examples import async_app
 from tests.project import Project
+from tests.server import ROOT
 
 HERE = Path(__file__).parent
 
@@ -146,6 +145,8 @@ def client(request: pytest.FixtureRequest, url: str, engine: Engine) -> Iterator
     if request.param == "main":
         yield TestClient(main.app)
         return
+    from examples import async_app  # not above: whoever has no users has no examples
+
     async_url = url.replace("sqlite:", "sqlite+aiosqlite:")
     async_engine = create_async_engine(async_url, **engine_options(async_url))
     with_events(async_engine.sync_engine)

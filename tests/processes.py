@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import ROOT, free_port
 from core.settings import Settings
+from tests.server import ROOT, free_port
 
 NODE = ROOT / "tests" / "node"
 BARE_CLIENT = """

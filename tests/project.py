@@ -13,10 +13,10 @@ from sqlalchemy import Engine, MetaData, inspect, text
 from sqlalchemy.schema import AddConstraint
 
 import database
-from benchmarks.server import ROOT
 from core import revisions
+from tests.server import ROOT
 
-TAKEOVER = revisions.repeatable()["user"]
+TAKEOVER = revisions.repeatable().get("user", "")
 HEAD = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
 
 # What gives the table its rules again.

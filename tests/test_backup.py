@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from benchmarks.server import ROOT, Server
 from tests.clients import assert_unavailable, new_user
 from tests.processes import run_python
+from tests.server import ROOT, Server
 from tests.users import ADA, BOB
 
 

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from benchmarks.server import Call, Server
 from tests.clients import Writers, all_emails, new_user
+from tests.server import Call, Server
 from tests.users import ADA
 
 

@@ -11,11 +11,11 @@ from sqlalchemy import Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from benchmarks.server import ROOT, free_port
 from core import engines, postgresql, sqlite
 from core.sessions import MAX_WAIT
 from models import User
 from tests.processes import BARE_CLIENT, run_python
+from tests.server import ROOT, free_port
 
 
 def test_a_bare_client_in_an_empty_folder(tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ import core.tables
 import database
 import main
 import models
-from benchmarks.server import ROOT, free_port
 from core import postgresql, revisions
 from core.engines import new_engine, read_engine
 from core.postgresql import set_patience
 from core.revisions import OutdatedError
 from tests.processes import needs, run_python
 from tests.project import HEAD, MEND, TAKEOVER, Project
+from tests.server import ROOT, free_port
 from tests.users import ADA, BOB
 
 FIRST, SECOND = "4c1d7a90b2e3", "8e52f3c6d741"

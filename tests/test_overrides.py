@@ -10,11 +10,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, StaticPool, create_engine, event, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from benchmarks.server import ROOT
 from database import Base, SessionLocal, get_db
 from main import app
 from models import User
 from tests.processes import run_python
+from tests.server import ROOT
 from tests.users import ADA, BOB
 
 Override = Callable[..., Any]

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url
 
-from benchmarks.server import ROOT, free_port
 from core import settings
 from tests.processes import BARE_CLIENT, run_python
+from tests.server import ROOT, free_port
 
 
 def test_settings_from_a_file(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, declarative_base
 
 import main
-from benchmarks.server import ROOT
 from core import revisions
 from tests.project import HEAD, Project
+from tests.server import ROOT
 
 # As lessons write it; each is run as it stands.
 FASTAPI_TUTORIAL = """

@@ -20,8 +20,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.server import ROOT, Server
 from tests.processes import running_postgres
+from tests.server import ROOT, Server
 
 HERE = re.compile("localhost:800[01]")
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import ROOT, Server
 from tests.docs.reader import Reader
 from tests.processes import copy_app, needs, run_python
+from tests.server import ROOT, Server
 
 PAGE = (ROOT / "docs" / "build-on-it.md").read_text()
-CALLS, TEST, SESSION, DEPENDENCY, FRONT_END = re.split(r"^## .*\n", PAGE, flags=re.MULTILINE)[1:]
+CALLS, TEST, WITHOUT, SESSION, DEPENDENCY, FRONT_END = re.split(
+    r"^## .*\n", PAGE, flags=re.MULTILINE
+)[1:]
 
 
 @pytest.fixture
@@ -70,6 +72,23 @@ def test_the_tests_with_tables_of_ones_own(url: str, tmp_path: Path) -> None:
     suite = "tests/test_takeover.py tests/test_migrations.py tests/test_backup.py"
     printed = reader.shell(f"pytest -n 2 {suite}", reader.folder, seconds=300)
     assert re.search(r"^\d+ passed in", printed, re.MULTILINE), printed
+
+
+@pytest.mark.timeout(400)
+def test_without_users(url: str, tmp_path: Path) -> None:
+    """On what is left, a table of books; and the tests that are left pass."""
+    leave_out = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "*.db*")
+    shutil.copytree(ROOT, tmp_path / "library", ignore=leave_out)
+    reader = Reader(tmp_path / "library", url)
+    (taken_away,) = re.findall(r"```sh without\n(.*?)```", WITHOUT, re.DOTALL)
+    assert reader.shell(taken_away, reader.folder) == ""
+    reader.follow(WITHOUT, leave_out=("without", "suite"))
+    if url.startswith("sqlite"):  # once: they run on both databases
+        (suite,) = re.findall(r"```console suite\n\$ (.*)\n", WITHOUT)
+        printed = reader.shell(suite, reader.folder, seconds=280)
+        assert re.search(r"^\d+ passed in", printed, re.MULTILINE), printed
+    left = " ".join(path.read_text() for path in reader.folder.glob("*.py"))
+    assert "User" not in left
 
 
 def ask(reader: Reader, module: str, path: str) -> str:

@@ -4,14 +4,15 @@ import re
 
 import pytest
 
-from benchmarks.server import ROOT
 from tests.docs.reader import blocks
+from tests.server import ROOT
 
 PAGES = {
     "README.md": "README.fr.md",
     "docs/tutorial.md": "docs/tutoriel.md",
     "docs/build-on-it.md": "docs/build-on-it.fr.md",
     "docs/migrations.md": "docs/migrations.fr.md",
+    "docs/your-app.md": "docs/your-app.fr.md",
 }
 
 

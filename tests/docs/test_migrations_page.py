@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import ROOT, Server
 from tests.docs.reader import Reader
 from tests.processes import copy_app
+from tests.server import ROOT, Server
 
 PAGE = (ROOT / "docs" / "migrations.md").read_text()
 ADD, RENAME = (

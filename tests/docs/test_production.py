@@ -14,12 +14,12 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
-from benchmarks.server import ROOT, Server, free_port
 from core.settings import check_url
 from main import app
 from tests.clients import Writers, all_emails, wait_until
 from tests.docs.reader import blocks, commands
 from tests.processes import debian_postgresql
+from tests.server import ROOT, Server, free_port
 from tests.users import ADA
 
 PAGE = (ROOT / "docs" / "production.md").read_text()

@@ -4,9 +4,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from benchmarks.server import ROOT, Call, Server
 from examples.login import LoginSettings
 from tests.processes import copy_app
+from tests.server import ROOT, Call, Server
 from tests.users import ADA
 
 README = (ROOT / "README.md").read_text()

@@ -4,11 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
-from benchmarks.server import ROOT, Server
 from core.settings import check_url
 from tests.docs.reader import blocks
 from tests.docs.tutorial import PAGE, STEPS, TYPED, errors, files, pupil, steps
 from tests.processes import running_postgres
+from tests.server import ROOT, Server
 
 
 def test_step_by_step(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from benchmarks.server import ROOT
 from tests.docs.reader import Reader
 from tests.processes import copy_app
+from tests.server import ROOT
 
 PAGE = ROOT / "docs" / "tutorial.md"
 STEPS = ROOT / "docs" / "steps"

@@ -14,11 +14,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from benchmarks.server import Server
 from examples import posts, transfer
 from models import User
 from tests.examples.conftest import Run
 from tests.processes import run_python, running_postgres
+from tests.server import Server
 
 NOWHERE = "postgresql://user:secret@127.0.0.1:1/nowhere"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import ROOT, Server
 from tests.processes import copy_app
+from tests.server import ROOT, Server
 from tests.users import ADA
 
 TABLES = """

@@ -16,9 +16,9 @@ import psutil
 import psycopg
 import pytest
 
-from benchmarks.server import ROOT, Server, free_port
 from tests.clients import Writers, assert_unavailable, wait_until
 from tests.processes import needs
+from tests.server import ROOT, Server, free_port
 
 CONFIGURATION = (ROOT / "examples" / "patroni.yml").read_text()
 PASSWORD = "change-this"

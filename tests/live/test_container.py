@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from benchmarks.server import ROOT, free_port, postgresql_over_tcp
 from tests.clients import wait_until
 from tests.processes import needs, node
+from tests.server import ROOT, free_port, postgresql_over_tcp
 from tests.users import ADA
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

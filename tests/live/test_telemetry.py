@@ -14,9 +14,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from benchmarks.server import ROOT, Call, Server
 from tests.clients import assert_unavailable, locked_table, new_user, wait_until
 from tests.processes import copy_app
+from tests.server import ROOT, Call, Server
 
 PAGE = (ROOT / "docs" / "production.md").read_text()
 

@@ -15,9 +15,9 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from benchmarks.server import ROOT, Server
 from tests.clients import wait_until
 from tests.processes import needs, run_python
+from tests.server import ROOT, Server
 from watch.trace import KEPT
 
 WIDE, NARROW = {"width": 1440, "height": 1000}, {"width": 390, "height": 800}
