@@ -2,8 +2,9 @@
 
 `python -m benchmarks.growth` fills a table, lets 32 clients make one call after the other, and
 prints answers per second for both sizes and their ratio, and the milliseconds of a call of a
-single client; then the rate of 12 clients, alone and while 20 others search. Server and clients
-run on different cores.
+single client; then the rate of 12 clients, alone and while 20 others search; and the rates of a
+second table, as docs/build-on-it.md teaches one, beside those of `/users`. Server and clients run
+on different cores.
 
 The PostgreSQL that comes along lacks the extension pg_trgm, without which a search looks at
 everybody: `--postgresql-url` names a server that has it, where databases may be created.
@@ -67,6 +68,25 @@ ALSO_SEARCHED = (
     "query=example&order_by=name",
     "query=example&is_active=false&order_by=-email",
 )
+# Of the second table (benchmarks/second.py), in the same order as those of users beside them.
+PRODUCTS = """
+    INSERT INTO benchmark_product (name, price, category, in_stock, owner_id)
+    SELECT 'Product ' || (id * 7919 % 10000019), id * 31 % 100000 / 100.0,
+        CASE WHEN id % 3 = 0 THEN 'BOOK' ELSE 'GAME' END, id % 10 > 0, id
+    FROM "user"
+"""
+PAIRS = {
+    "": "",
+    "after={middle}": "after={middle}",
+    "is_active=true": "category=game",
+    "is_active=false": "in_stock=false",
+    "order_by=name": "order_by=price",
+    "order_by=-name": "order_by=-name",
+    "is_active=false&order_by=-name": "in_stock=false&order_by=-price",
+    "order_by=name&after={middle}": "order_by=price&after={middle}",
+    "query=zzzz": "query=zzzz",
+    "query=ser+7777": "query=uct+7777",
+}
 OTHERS = ("/users?after=0", "/user?user_id=50")
 
 
@@ -81,6 +101,27 @@ def load(url: str, users: int) -> None:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for statement in ("VACUUM ANALYZE", "CHECKPOINT"):
                 connection.execute(text(statement))
+
+
+def second_table(server: Server, large: int, rounds: int, seconds: int, table: Table) -> None:
+    """Compare the lists of the second table with those of users, of which there are as many."""
+    engine = create_engine(server.url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(PRODUCTS))
+    if engine.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+    for users, products in track(PAIRS.items(), "Measuring the second table"):
+        paths = [f"{server.address}/{path}" for path in (f"users?{users}", f"products?{products}")]
+        rates = defaultdict[str, list[float]](list)
+        for number in range(rounds):
+            for path in paths if number % 2 else reversed(paths):
+                call = path.format(middle=large // 2)
+                server.client.get(f"/users?{SEARCHES[0]}")
+                rates[path].append(measure("GET", call, 8, seconds).rate)
+        before, after = (median(rates[path]) for path in paths)
+        row = f"/users?{users} and /products?{products}, {large:,} each, 8 clients"
+        table.add_row(row, f"{before:.0f}", f"{after:.0f}", f"{after / before:.2f}")
 
 
 def beside_searches(address: str, path: str, seconds: int) -> float:
@@ -132,7 +173,9 @@ def main(
             with ExitStack() as stack:
                 servers = {}
                 for size, url in zip(sizes, urls[database], strict=True):
-                    servers[size] = stack.enter_context(Server(url, prefix=on_core(0)))
+                    servers[size] = stack.enter_context(
+                        Server(url, app="benchmarks.second:app", prefix=on_core(0))
+                    )
                     load(url, size)
                 for call, path in track(calls.items(), "Measuring"):
                     rates = defaultdict[int, list[float]](list)
@@ -161,6 +204,7 @@ def main(
                     before, after = (median(rates) for rates in zip(*found, strict=True))
                     row = f"{path}: 12 clients, without and with 20 who search a million"
                     table.add_row(row, f"{before:.0f}", f"{after:.0f}", f"{after / before:.2f}")
+                second_table(server, large, rounds, seconds, table)
             Console(width=120).print(table)
 
 

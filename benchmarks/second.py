@@ -1,13 +1,12 @@
 """The app with a second table, as docs/build-on-it.md teaches one, for benchmarks/growth.py."""
 
-from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel
-from sqlalchemy import DateTime, Enum, ForeignKey, Numeric, String
+from sqlalchemy import Enum, ForeignKey, Numeric, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.columns import Id
@@ -33,19 +32,18 @@ class Product(Base):
     __tablename__ = "benchmark_product"
 
     id: Mapped[Id]
-    sku: Mapped[str] = mapped_column(String(50), unique=True)
+    name: Mapped[str] = mapped_column(String(100))
     price: Mapped[Decimal] = mapped_column(Numeric(10, 2))
     category: Mapped[Category] = mapped_column(Enum(Category, native_enum=False))
     in_stock: Mapped[bool]
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     owner_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
 
 
 listed(
     Product,
-    order_by=["sku", "price", "created_at"],
+    order_by=["name", "price"],
     filter_by=["category", "in_stock"],
-    search=["sku"],
+    search=["name"],
 )
 
 
@@ -53,11 +51,10 @@ class ProductRead(BaseModel):
     """A product as a client reads one."""
 
     id: int
-    sku: str
+    name: str
     price: Decimal
     category: Category
     in_stock: bool
-    created_at: datetime
     owner_id: int
 
 
