@@ -68,7 +68,7 @@ def mutants(code: str) -> Iterator[str]:
 
 def survives(folder: str) -> bool:
     """Tell whether the quick tests pass in a folder; first some that take least time."""
-    files = [f"tests/test_{name}.py" for name in ("main", "crud", "errors", "sessions")]
+    files = [f"tests/test_{name}.py" for name in ("main", "crud", "lists", "errors", "sessions")]
     command = [sys.executable, "-m", "pytest", "-x", "-n2", "-p", "no:cacheprovider"]
     tries = [*command, "-k", "not postgresql", *files], command
     return all(

@@ -97,12 +97,12 @@ async def invalid_input(request: Request, error: RequestValidationError) -> Resp
     return unprocessable(error.errors())
 
 
-async def gone(request: Request, error: GoneError) -> Response:
+async def missing_place(request: Request, error: GoneError) -> Response:
     """Answer 422 to a list that cannot go on."""
     return unprocessable([{"type": "value_error", "loc": ["query", "after"], "msg": str(error)}])
 
 
-async def changed(request: Request, error: ChangedError) -> Response:
+async def stale_row(request: Request, error: ChangedError) -> Response:
     """Answer 412 to a change of a row that somebody else has changed."""
     return JSONResponse({"detail": str(error)}, 412)
 
@@ -230,8 +230,8 @@ async def server_error(request: Request, error: Exception) -> Response:
 # For `FastAPI(exception_handlers=HANDLERS)`.
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     RequestValidationError: invalid_input,
-    GoneError: gone,
-    ChangedError: changed,
+    GoneError: missing_place,
+    ChangedError: stale_row,
     400: unreadable_body,
     405: wrong_method,
     IntegrityError: conflict,

@@ -71,6 +71,9 @@ class Listing:
         return next((each for each in self.table.indexes if tuple(each.columns) == columns), None)
 
 
+WITHOUT_ORDER = (object, dict, list, bytes)  # JSON, arrays, files
+
+
 class GoneError(LookupError):
     """The row after which a page begins is gone; the text says so to a client."""
 
@@ -99,15 +102,25 @@ def listed(
     PostgreSQL. Raises TypeError for a column with which that cannot be.
     """
     table = table_of(model)
+    if table in listings:
+        raise TypeError(f"{table}: what its lists can be asked for is said already")
+    if [key.name for key in table.primary_key] != ["id"] or python_type(table.c.id) is not int:
+        raise TypeError(f"{table}: its primary key has to be called id, and a whole number")
+    for name in (*order_by, *filter_by, *search):
+        if name not in table.c or table.c[name].name != name:
+            raise TypeError(f"{table} has no column that is called {name}, here and there")
+    for column in (table.c[name] for name in search):
+        if not isinstance(column.type, String) or isinstance(column.type, Enum):
+            raise TypeError(f"{column} cannot be searched: it is no text")
     listing = Listing(table, ["id", *order_by], filter_by, search)
     wanted: list[list[Column[Any]]] = []
-    if [key.name for key in table.primary_key] != ["id"] or python_type(listing.id) is not int:
-        raise TypeError(f"{table}: its primary key has to be called id, and a whole number")
     for column in (table.c[name] for name in order_by):
         if column.nullable:
             raise TypeError(f"{column} may be NULL, which databases sort differently")
         if isinstance(column.type, Enum) and column.type.native_enum:
             raise TypeError(f"{column}: databases sort it alike with Enum(..., native_enum=False)")
+        if python_type(column) in WITHOUT_ORDER:
+            raise TypeError(f"{column} has no order")
         if not column.unique:
             wanted.append(listing.keys(column.name))
     for column in (table.c[name] for name in filter_by):
@@ -116,7 +129,7 @@ def listed(
             wanted += [[column, *listing.keys(order)] for order in listing.order_by]
     for columns in (tuple(dict.fromkeys(columns)) for columns in wanted):
         if not listing.index(*columns):
-            Index(None, *columns)
+            Index(free_name(table, columns), *columns)
     # SQLite believes what an ANALYZE has found when there was one row, and would look at all of
     # them, unless there is an index of which it knows nothing. This one never has a row.
     nothing = text("id IS NULL")
@@ -124,6 +137,12 @@ def listed(
     if search:
         index_for_searches(table, *search)
     listings[table] = listing
+
+
+def free_name(table: Table, columns: Sequence[Column[Any]]) -> str | None:
+    """Return a name for an index if the usual one is taken: a_b and c is called like a and b_c."""
+    name = "_".join(["ix", table.name, *(column.name for column in columns)])
+    return f"{name}_" if name in {index.name for index in table.indexes} else None
 
 
 # Not in Table.info, which Alembic writes to migrations.
@@ -160,7 +179,7 @@ def find_page(
                 raise GoneError(f"No {name} has this id any more: begin again, with after=0")
         return Found(page, goes_on, None)
     if goes_on:
-        total = rows[0].total
+        total = rows[0][-1]
     elif rows or asked.page == 1:
         total = (asked.page - 1) * asked.page_size + len(page)
     else:
@@ -213,7 +232,7 @@ def page_statement(
 
     By number, it also counts, if another page follows:
 
-        WITH page AS (SELECT ... FROM user WHERE ... ORDER BY ... LIMIT :size OFFSET :skipped)
+        WITH page AS (SELECT ... FROM ... WHERE ... ORDER BY ... LIMIT :size OFFSET :skipped)
         SELECT page.*, CASE WHEN (SELECT count(*) FROM page) = :size THEN ... END AS total
         FROM page ORDER BY ...
 
@@ -231,11 +250,11 @@ def page_statement(
         page = page.where(beyond(listing, keys, order_by))
     if "skipped" not in asked:
         return page
-    found = page.offset(SKIPPED).cte("page")
+    found = page.offset(SKIPPED).cte(f"page_of_{listing.table.name}")
     goes_on = select(func.count()).select_from(found).scalar_subquery() == SIZE
     total = case((goes_on, count_statement(listing, asked).scalar_subquery()))
     again = directed([found.c[key.name] for key in keys], order_by)
-    return select(found, total.label("total")).order_by(*again)
+    return select(found, total.label(f"total_of_{listing.table.name}")).order_by(*again)
 
 
 @cache

@@ -1,6 +1,9 @@
 """What can be asked of a list, in the URL. Whatever does not fit is answered with a 422."""
 
+import enum
 from collections.abc import Callable, Coroutine
+from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from fastapi import Query
@@ -14,7 +17,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
-from sqlalchemy import BigInteger, Column, DateTime, Enum, Integer, SmallInteger, String
+from sqlalchemy import REAL, BigInteger, Column, DateTime, Enum, Integer, SmallInteger, String
 
 from core.bodies import BIGGEST, NO_NUL
 from core.columns import python_type
@@ -85,6 +88,11 @@ def one_of(names: list[str]) -> Any:
     return Literal[tuple(names)]
 
 
+def member(kind: type[enum.Enum], text: Any) -> Any:
+    """Return the member with a value that is written like that, if there is one."""
+    return next((each for each in kind if str(each.value) == text), text)
+
+
 def value_of(column: Column[Any]) -> Any:
     """Return the type of what a column is compared with; raises TypeError if there is none."""
     if column.name in (*ListQuery.model_fields, "query", "text"):
@@ -100,11 +108,12 @@ def value_of(column: Column[Any]) -> Any:
         case Enum() | String():
             kind = python_type(column)
             text = Annotated[str, Field(max_length=column.type.length or 254, pattern=NO_NUL)]
-            return kind if kind is not str else text
+            return text if kind is str else Annotated[kind, BeforeValidator(partial(member, kind))]
     kind = python_type(column)
-    if kind in (bytes, dict, list, object):
-        raise TypeError(f"{column} cannot be a filter: it has no value in a URL")
-    return kind
+    if kind in (bytes, dict, list, object) or isinstance(column.type, REAL):
+        raise TypeError(f"{column} cannot be a filter: its values cannot be told in a URL")
+    limits = {float: Field(allow_inf_nan=False), Decimal: Field(max_digits=100)}
+    return Annotated[kind, limits.get(kind)] if kind in limits else kind
 
 
 def asked_by(model: type[Asked]) -> Callable[..., Coroutine[Any, Any, Asked]]:

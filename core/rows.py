@@ -57,6 +57,9 @@ class Rows(Generic[Read]):
         self.is_plain = is_plain(schema, self.columns)
         self.write_json = json_writer(schema) if self.is_plain else to_json
         self.listing = listing_of(self.table)
+        # A page goes on from what decides its order, whether it is shown or not.
+        keys = (self.c[name] for name in self.listing.order_by if name not in self.fields)
+        self.of_page = (*self.columns, *keys)
         self.creation = insert(self.table).returning(*self.columns, sort_by_parameter_order=True)
         self.held = select(*self.columns).where(self.listing.id == bindparam("row_id"))
         filters = [self.c[name] for name in self.listing.filter_by]
@@ -76,9 +79,9 @@ class Rows(Generic[Read]):
 
     def page(self, db: Session, asked: ListQuery) -> Page:
         """Return a page of the list; raises GoneError if it begins after a row that is gone."""
-        found = find_page(db, self.listing, self.columns, asked)
+        found = find_page(db, self.listing, self.of_page, asked)
         if self.is_plain:
-            # Where a row has one column more, the total, zip() leaves it out.
+            # Where a row has columns more, like the total, zip() leaves them out.
             json = self.write_json([dict(zip(self.fields, row)) for row in found.rows])
         else:
             json = to_json([self.read(row) for row in found.rows])
@@ -93,6 +96,10 @@ class Rows(Generic[Read]):
         Raises IntegrityError if a value is taken; with a note of the first of several in the column
         `unique`, whose values are texts.
         """
+        if not rows:
+            return []
+        if any(row.keys() != rows[0].keys() for row in rows):  # SQLAlchemy looks at the first
+            raise ValueError("rows that are created together need the same columns")
         numbers = list(range(len(rows)))
         if unique:  # in one order: two requests with the same emails in two orders could deadlock
             numbers.sort(key=lambda number: rows[number][unique])
@@ -139,8 +146,11 @@ def is_plain(schema: type[BaseModel], columns: Sequence[Column[Any]]) -> bool:
     Rows are then written as they come from the database, twice as fast as through pydantic.
     """
     functions = schema.__pydantic_decorators__  # validators, serializers, computed fields
+    core: Any = schema.__pydantic_core_schema__
     return (
-        len(columns) == len(schema.model_fields)
+        core["type"] == "model"
+        and not (core.get("custom_init") or core.get("post_init"))
+        and len(columns) == len(schema.model_fields)
         and not any(getattr(functions, kind.name) for kind in fields(functions))
         and schema.model_config.keys() <= {"from_attributes", "extra", "json_schema_extra"}
         and all(map(is_plain_field, schema.model_fields.values(), columns))
@@ -164,6 +174,5 @@ def is_plain_field(field: FieldInfo, column: Column[Any]) -> bool:
     """Tell whether a field shows a column as it is."""
     kind = python_type(column)
     types = (kind | None,) if column.nullable else (kind, kind | None)
-    return not (field.alias or field.serialization_alias or field.metadata or field.exclude) and (
-        field.annotation in types
-    )
+    more = field.alias, field.serialization_alias, field.metadata, field.exclude, field.exclude_if
+    return not any(more) and field.annotation in types

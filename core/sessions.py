@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from inspect import isasyncgenfunction, signature
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -213,6 +214,13 @@ def has_no_transactions(bind: Engine | Connection) -> bool:
     return bool(getattr(bind.dialect, "skip_autocommit_rollback", False))
 
 
+def has_to_wait(db: object) -> bool:
+    """Tell whether the end of a session, or of whatever else `get_db` yields, may take time."""
+    if not isinstance(db, Session):
+        return True
+    return db.in_transaction() and not (db.bind and has_no_transactions(db.bind))
+
+
 def refuse() -> Any:
     """Refuse to open a connection."""
     raise exc.InvalidRequestError(ENDED)
@@ -241,18 +249,22 @@ class Shared:
         """Run what follows the yield in `get_db`, and let the next in line have the place."""
         error = self.failed
         ending = (type(error), error, error.__traceback__) if error else (None, None, None)
-        bind = self.db.bind
         try:
             # To end a transaction means to wait for the database: in a thread, in one that no other
             # request can take, and also for a client that has gone. What only reads has none.
-            if self.db.in_transaction() and not (bind and has_no_transactions(bind)):
+            if has_to_wait(self.db):
                 with CancelScope(shield=True):
                     await run_sync(self.opened.__exit__, *ending, limiter=CapacityLimiter(1))
             else:
                 self.opened.__exit__(*ending)
         finally:
-            self.db.bind = ended_engine
+            if isinstance(self.db, Session):
+                self.db.bind = ended_engine
             self.release()
+
+
+# Several `get_db` of one engine stand in the same queues.
+shared_lanes = WeakKeyDictionary[Engine, dict[str, Lane]]()
 
 
 def in_turn(
@@ -268,12 +280,14 @@ def in_turn(
     it the request that it asks for, and needs no thread for it. Whoever calls `get_db()` without a
     request, like a script, gets the plain generator.
     """
-    lanes = lanes_of(engine)
+    if engine not in shared_lanes:
+        shared_lanes[engine] = lanes_of(engine)
+    lanes = shared_lanes[engine]
     prepared = WeakSet[Engine]()
 
     async def choose_engine(db: Session, lane: Lane) -> None:
         """Give a new session the connections of its lane."""
-        if isinstance(db.bind, Engine):
+        if isinstance(db, Session) and isinstance(db.bind, Engine):
             if db.bind not in prepared:
                 await run_sync(prepare, db.bind)
                 prepared.add(db.bind)
@@ -283,12 +297,17 @@ def in_turn(
             db.bind = chosen
 
     def decorate(get_db: GetDb) -> GetDb:
+        if isasyncgenfunction(get_db) or signature(get_db).parameters:
+            raise TypeError("in_turn stands above a generator, without parameters and not async")
+
         async def for_request(connection: HTTPConnection) -> AsyncIterator[Session]:
             # One for a request, whoever asks for it there and in whichever scope.
             sessions: dict[GetDb, Shared] = connection.scope.setdefault("database_sessions", {})
             lane = lanes[kind_of(connection)]
             if get_db not in sessions:
-                sessions[get_db] = Shared(get_db, await lane.queue.turn())
+                # Who has a place in one queue does not wait in another: two might for each other.
+                release = (lambda: None) if sessions else await lane.queue.turn()
+                sessions[get_db] = Shared(get_db, release)
             shared = sessions[get_db]
             shared.holders += 1
             try:

@@ -228,10 +228,10 @@ def search_index(table: str, columns: Sequence[str]) -> str:
 
 
 def table_of(model: type[DeclarativeBase]) -> Table:
-    """Return the table of a class; raises TypeError if it has none."""
+    """Return the table of a class; raises TypeError if it has none of its own."""
     table = model.__table__
-    if not isinstance(table, Table):
-        raise TypeError(f"{model.__name__} has no table")
+    if not isinstance(table, Table) or inspect(model).inherits:
+        raise TypeError(f"{model.__name__} has no table of its own")
     return table
 
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
+from enum import Enum, StrEnum
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 from sqlalchemy import (
     JSON,
+    REAL,
     DateTime,
     Engine,
     ForeignKey,
@@ -36,7 +37,7 @@ from core.responses import IfMatch, page_response, precondition, row_response
 from core.rows import Rows
 from core.sessions import read_only, searches
 from core.tables import NAMES
-from database import SessionDep
+from database import SessionDep, SessionLocal
 
 
 class Category(StrEnum):
@@ -45,6 +46,13 @@ class Category(StrEnum):
     BOOK = "book"
     GAME = "game"
     TOY = "toy"
+
+
+class Level(Enum):
+    """A choice whose values are numbers."""
+
+    LOW = 1
+    HIGH = 2
 
 
 class Base(DeclarativeBase):
@@ -246,6 +254,7 @@ def test_what_a_filter_finds(shop: TestClient) -> None:
         ("since=2026-02-30", "since"),
         ("sold_at=2026-01-01T12:00:00", "sold_at"),
         ("size=1.5", "size"),
+        ("price=1e200000", "price"),
         ("size=2147483648", "size"),
         ("shop_id=9223372036854775808", "shop_id"),
         ("sku=123456789012345678901", "sku"),
@@ -399,6 +408,91 @@ def test_what_cannot_be_shown() -> None:
         Rows(Product, Wrong)
 
 
+class Given(BaseModel):
+    """What pydantic adds when a row is there."""
+
+    id: int
+    name: str
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Hide it."""
+        self.name = "hidden"
+
+
+class Left(BaseModel):
+    """A field that may be left out."""
+
+    id: int
+    name: str = Field(exclude_if=lambda name: name == "Zoo")
+
+
+@pytest.mark.parametrize("schema", [Given, Left])
+def test_what_is_not_plain(schema: type[BaseModel]) -> None:
+    assert not Rows(Product, schema).is_plain
+
+
+class Page(Base):
+    """Names that statements use themselves, an index called like another, a choice of numbers."""
+
+    __tablename__ = "page"
+
+    id: Mapped[Id]
+    total: Mapped[int]
+    start: Mapped[int]
+    start_date: Mapped[int]
+    date: Mapped[int]
+    level: Mapped[Level] = mapped_column(sqlalchemy.Enum(Level, native_enum=False))
+
+
+listed(Page, order_by=["date"], filter_by=["start", "start_date", "level"])
+
+
+class PageRead(BaseModel):
+    """Without an id, and without what decides the order."""
+
+    total: int
+
+
+def test_names_of_ones_own(engine: Engine) -> None:
+    """And a schema that does not show what a page goes on from."""
+    pages = Rows(Page, PageRead)
+    Base.metadata.create_all(engine)
+    app = FastAPI()
+
+    @app.get("/pages")
+    def read(
+        request: Request, asked: Annotated[ListQuery, Depends(pages.query)], db: SessionDep
+    ) -> Response:
+        return page_response(request, asked, pages.page(db, asked))
+
+    with engine.begin() as connection:
+        for n in range(5):
+            row = {"start": n, "start_date": 1, "date": 9 - n, "level": Level(n % 2 + 1)}
+            connection.execute(insert(Page), [{"total": n, **row}])
+    client = TestClient(app)
+    for order, expected in (("id", [0, 1, 2, 3, 4]), ("date", [4, 3, 2, 1, 0])):
+        for start in ("page=1", "after=0"):
+            page: str | None = f"/pages?{start}&order_by={order}&page_size=2"
+            walked: list[int] = []
+            while page:
+                answer = client.get(page)
+                assert answer.headers.get("X-Total-Count", "5") == "5"
+                walked += [each["total"] for each in answer.json()]
+                page = answer.links.get("next", {}).get("url")
+            assert walked == expected
+    assert client.get("/pages?level=2").json() == [{"total": 1}, {"total": 3}]
+    assert client.get("/pages?level=3").status_code == 422
+    Base.metadata.drop_all(engine)
+
+
+def test_rows_that_are_created_together(shop: TestClient) -> None:
+    """Nothing is written for none, and nothing is lost of those that say more than the first."""
+    with SessionLocal() as db:
+        assert products.insert(db, []) == []
+        with pytest.raises(ValueError, match="need the same columns"):
+            products.insert(db, [{"name": "A"}, {"name": "B", "sku": "b"}])
+
+
 # ---- What cannot be listed
 
 
@@ -412,6 +506,12 @@ class Odd(Base):
     kind: Mapped[Category]
     blob: Mapped[bytes]
     more: Mapped[Any] = mapped_column(JSON)
+    real: Mapped[float] = mapped_column(REAL)
+    inside: Mapped[int] = mapped_column("outside")
+
+
+class Heir(Odd):
+    """Rows of the same table."""
 
 
 class Keyless(Base):
@@ -426,9 +526,17 @@ class Keyless(Base):
     [
         (Odd, {"order_by": ["maybe"]}, "odd.maybe may be NULL"),
         (Odd, {"order_by": ["kind"]}, "native_enum=False"),
+        (Odd, {"order_by": ["more"]}, "odd.more has no order"),
+        (Odd, {"order_by": ["nothing"]}, "has no column that is called nothing"),
+        (Odd, {"order_by": ["inside"]}, "has no column that is called inside"),
+        (Odd, {"search": ["page"]}, "odd.page cannot be searched"),
+        (Odd, {"search": ["kind"]}, "odd.kind cannot be searched"),
         (Odd, {"filter_by": ["page"]}, "its name has another meaning in the URL"),
-        (Odd, {"filter_by": ["blob"]}, "it has no value in a URL"),
-        (Odd, {"filter_by": ["more"]}, "it has no value in a URL"),
+        (Odd, {"filter_by": ["blob"]}, "its values cannot be told in a URL"),
+        (Odd, {"filter_by": ["more"]}, "its values cannot be told in a URL"),
+        (Odd, {"filter_by": ["real"]}, "its values cannot be told in a URL"),
+        (Product, {}, "is said already"),
+        (Heir, {}, "Heir has no table of its own"),
         (Keyless, {}, "its primary key has to be called id, and a whole number"),
     ],
 )

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
@@ -459,13 +460,11 @@ def fails() -> Iterator[Session]:
     yield
 
 
-def takes_a_parameter(setting: object) -> Iterator[Session]:
-    yield Session()
+def no_generator() -> Session:
+    return Session()
 
 
-@pytest.mark.parametrize(
-    ("get_db", "error"), [(fails, LookupError), (takes_a_parameter, TypeError)]
-)
+@pytest.mark.parametrize(("get_db", "error"), [(fails, LookupError), (no_generator, TypeError)])
 def test_a_get_db_that_fails_gives_its_place_back(get_db: Any, error: type[Exception]) -> None:
     one_place = in_turn(create_engine("sqlite://", poolclass=StaticPool))
     with TestClient(one_session_app(one_place(get_db))) as client:  # one event loop, one queue
@@ -848,3 +847,97 @@ for _ in range(2):
     os.remove("app.db")
 """
     assert run_python("-c", script, folder=tmp_path).stdout == "[]\n[]\n"
+
+
+# ---- Whatever get_db is
+
+
+def test_two_queues_in_two_orders(tmp_path: Path) -> None:
+    """Who has a place in one does not wait in the other: each would have what the other wants."""
+    engines = [create_engine(f"sqlite:///{tmp_path}/{name}.db", pool_size=1) for name in "ab"]
+
+    def session_of(engine: Engine) -> Callable[..., Iterator[Session]]:
+        @in_turn(engine)
+        def get_db() -> Iterator[Session]:
+            with Session(engine) as db:
+                yield db
+
+        return get_db
+
+    first, second = map(session_of, engines)
+    app = FastAPI()
+
+    @app.get("/ab")
+    def ab(a: Annotated[Session, Depends(first)], b: Annotated[Session, Depends(second)]) -> None:
+        time.sleep(0.01)
+
+    @app.get("/ba")
+    def ba(b: Annotated[Session, Depends(second)], a: Annotated[Session, Depends(first)]) -> None:
+        time.sleep(0.01)
+
+    with TestClient(app) as client, ThreadPoolExecutor(40) as threads:
+        answers = list(threads.map(client.get, ["/ab", "/ba"] * 40))
+    assert {answer.status_code for answer in answers} == {200}
+    for engine in engines:
+        engine.dispose()
+
+
+def test_several_get_db_of_one_engine(tmp_path: Path) -> None:
+    """They stand in the same queue: there are no more connections because of that."""
+    engine = create_engine(f"sqlite:///{tmp_path}/app.db", pool_size=1, max_overflow=0)
+    most = Counter[str]()
+    app = FastAPI()
+
+    def one_more(number: int) -> None:
+        @in_turn(engine)
+        def get_db() -> Iterator[Session]:
+            with Session(engine) as db:
+                yield db
+
+        @app.get(f"/{number}")
+        def read(db: Annotated[Session, Depends(get_db)]) -> None:
+            most["now"] += 1
+            most["most"] = max(most["most"], most["now"])
+            time.sleep(0.02)
+            most["now"] -= 1
+
+    for number in range(3):
+        one_more(number)
+    with TestClient(app) as client, ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(client.get, ["/0", "/1", "/2"] * 4))
+    assert {answer.status_code for answer in answers} == {200}
+    assert most["most"] == 1
+    engine.dispose()
+
+
+def test_what_is_no_session(tmp_path: Path) -> None:
+    """It works, and its place comes back."""
+    engine = create_engine(f"sqlite:///{tmp_path}/app.db", pool_size=1, max_overflow=0)
+
+    @in_turn(engine)
+    def get_connection() -> Any:
+        with engine.connect() as connection:
+            yield connection
+
+    app = FastAPI()
+
+    @app.get("/")
+    def read(connection: Annotated[Any, Depends(get_connection)]) -> int:
+        return int(connection.scalar(text("SELECT 1")))
+
+    with TestClient(app) as client:
+        assert [client.get("/").json() for _ in range(3)] == [1, 1, 1]
+    engine.dispose()
+
+
+def test_what_cannot_stand_in_line(engine: Engine) -> None:
+    async def an_async_one() -> Any:
+        yield 1
+
+    def with_parameters(request: Any) -> Any:
+        yield request
+
+    cannot: list[Any] = [an_async_one, with_parameters]
+    for one in cannot:
+        with pytest.raises(TypeError, match="without parameters and not async"):
+            in_turn(engine)(one)

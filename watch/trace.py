@@ -141,7 +141,7 @@ CLOSE = line_of(Shared.close)
 ANSWERS = {
     404: line_of(errors.not_found),
     409: line_of(errors.conflict),
-    412: line_of(errors.changed),
+    412: line_of(errors.stale_row),
     413: line_of(LimitBody.__call__),
     422: line_of(errors.invalid_input),
     500: line_of(errors.server_error),
