@@ -182,7 +182,8 @@ def read_engine(engine: Engine) -> Engine:
     if in_memory(engine.url):
         return engine
     url, more = engine.url, dict[str, Any]()
-    if replica := engine.get_execution_options().get("replica"):
+    replica = engine.get_execution_options().get("replica")
+    if replica and engine.name == "postgresql":
         # Sooner or later, reads return to a replica that has been away.
         url, more = make_url(replica), {"pool_recycle": RECYCLE}
     options = (

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
+from itertools import product
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -109,7 +110,7 @@ class ProductRead(BaseModel):
 
 
 products = Rows(Product, ProductRead)
-COUNT = 60
+COUNT = 30
 
 
 def rows() -> list[dict[str, Any]]:
@@ -155,9 +156,9 @@ def shop(engine: Engine) -> Iterator[TestClient]:
 
     @app.post("/products")
     def create_product(body: ProductRead, db: SessionDep) -> Response:
-        (product,) = products.insert(db, [body.model_dump(exclude={"id"})])
+        (created,) = products.insert(db, [body.model_dump(exclude={"id"})])
         db.commit()
-        return row_response(product)
+        return row_response(created)
 
     @app.delete("/products/{number}")
     def delete_product(number: int, db: SessionDep, if_match: IfMatch = None) -> None:
@@ -194,15 +195,14 @@ QUESTIONS = [
 
 def ids(answer: Any) -> list[int]:
     assert answer.status_code == 200, answer.text
-    return [product["id"] for product in answer.json()]
+    return [each["id"] for each in answer.json()]
 
 
-@pytest.mark.parametrize("order_by", ORDERS)
-def test_each_order_with_each_filter(shop: TestClient, order_by: str) -> None:
-    """By number and by `after`, on pages of any size: everything once, and in the same order."""
-    everything = {product["id"]: product for product in shop.get("/products").json()}
+def test_each_order_with_each_filter(shop: TestClient) -> None:
+    """By number and by `after`: everything once, and in the same order."""
+    everything = {each["id"]: each for each in shop.get("/products").json()}
     assert len(everything) == COUNT
-    for question in QUESTIONS:
+    for order_by, question in product(ORDERS, QUESTIONS):
         path = f"/products?order_by={order_by}&{question}"
         answer = shop.get(f"{path}&page_size=1000")
         expected = ids(answer)
@@ -213,13 +213,13 @@ def test_each_order_with_each_filter(shop: TestClient, order_by: str) -> None:
             keys = [float(key) if isinstance(key, str) and "." in key else key for key in keys]
             assert keys == sorted(keys, reverse=order_by.startswith("-"))
         for start in ("&page=1", "&after=0"):
-            page: str | None = f"{path}{start}&page_size=7"
+            page: str | None = f"{path}{start}&page_size=9"
             walked: list[int] = []
             while page:
                 answer = shop.get(page)
                 walked += ids(answer)
                 page = answer.links.get("next", {}).get("url")
-            assert walked == expected, question
+            assert walked == expected, path
 
 
 def test_what_a_filter_finds(shop: TestClient) -> None:
@@ -243,30 +243,31 @@ def test_what_a_filter_finds(shop: TestClient) -> None:
         assert ids(shop.get(f"/products?page_size=1000&{question}")) == expected, question
 
 
-@pytest.mark.parametrize(
-    ("question", "parameter"),
-    [
-        ("category=BOOK", "category"),
-        ("category=car", "category"),
-        ("in_stock=maybe", "in_stock"),
-        ("price=NaN", "price"),
-        ("price=cheap", "price"),
-        ("since=2026-02-30", "since"),
-        ("sold_at=2026-01-01T12:00:00", "sold_at"),
-        ("size=1.5", "size"),
-        ("price=1e200000", "price"),
-        ("size=2147483648", "size"),
-        ("shop_id=9223372036854775808", "shop_id"),
-        ("sku=123456789012345678901", "sku"),
-        ("sku=%00", "sku"),
-        ("order_by=sold_at", "order_by"),
-        ("colour=red", "colour"),
-    ],
+NO_FILTERS = (
+    ("category=BOOK", "category"),
+    ("category=car", "category"),
+    ("in_stock=maybe", "in_stock"),
+    ("price=NaN", "price"),
+    ("price=cheap", "price"),
+    ("since=2026-02-30", "since"),
+    ("sold_at=2026-01-01T12:00:00", "sold_at"),
+    ("size=1.5", "size"),
+    ("price=1e200000", "price"),
+    ("size=2147483648", "size"),
+    ("shop_id=9223372036854775808", "shop_id"),
+    ("sku=123456789012345678901", "sku"),
+    ("sku=%00", "sku"),
+    ("order_by=sold_at", "order_by"),
+    ("colour=red", "colour"),
 )
-def test_what_is_no_filter(shop: TestClient, question: str, parameter: str) -> None:
-    answer = shop.get(f"/products?{question}")
-    assert answer.status_code == 422
-    assert [each["loc"] for each in answer.json()["detail"]] == [["query", parameter]]
+
+
+def test_what_is_no_filter(shop: TestClient) -> None:
+    for question, parameter in NO_FILTERS:
+        answer = shop.get(f"/products?{question}")
+        assert answer.status_code == 422, question
+        places = [each["loc"] for each in answer.json()["detail"]]
+        assert places == [["query", parameter]], question
 
 
 def plan(engine: Engine, asked: ListQuery) -> list[str]:
@@ -330,20 +331,20 @@ def test_what_is_taken(shop: TestClient) -> None:
 
 
 def test_only_if_it_is_still_that_product(shop: TestClient) -> None:
-    tag = shop.get("/products/60").headers["ETag"]
-    assert shop.head("/products/60").headers["ETag"] == tag
+    tag = shop.get("/products/30").headers["ETag"]
+    assert shop.head("/products/30").headers["ETag"] == tag
     for sent in (tag, f"W/{tag}", "*"):
-        assert shop.get("/products/60", headers={"If-None-Match": sent}).status_code == 304
-    stale = shop.delete("/products/60", headers={"If-Match": '"x"'})
+        assert shop.get("/products/30", headers={"If-None-Match": sent}).status_code == 304
+    stale = shop.delete("/products/30", headers={"If-Match": '"x"'})
     assert stale.json() == {"detail": "Product has changed since: read it again"}
     assert stale.status_code == 412
-    assert shop.delete("/products/60", headers={"If-Match": tag}).status_code == 200
+    assert shop.delete("/products/30", headers={"If-Match": tag}).status_code == 200
 
 
 def test_ids_are_never_used_twice(shop: TestClient) -> None:
-    new = {**shop.get("/products/60").json(), "name": "New"}
-    shop.delete("/products/60")
-    assert shop.post("/products", json=new).json()["id"] == 61
+    new = {**shop.get("/products/30").json(), "name": "New"}
+    shop.delete("/products/30")
+    assert shop.post("/products", json=new).json()["id"] == 31
 
 
 # ---- What goes out

@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
     copy_app(tmp_path / "app")
     shutil.copytree(ROOT / "watch", tmp_path / "app" / "watch")
     models = tmp_path / "app" / "models.py"
-    code = models.read_text().replace("import BigInteger", "import ForeignKey, BigInteger")
+    code = models.read_text().replace("import CheckC", "import ForeignKey, CheckC")
     code = code.replace("import Mapped", "import relationship, Mapped")
     models.write_text(code + TABLES)
     return tmp_path / "app"
