@@ -64,6 +64,10 @@ def use_ids_once(column: Column[Any], table: Table) -> None:
         table.kwargs["sqlite_autoincrement"] = True
 
 
+# What has neither an order nor a text that says it: JSON, arrays, files.
+NO_SCALARS = (object, dict, list, bytes)
+
+
 def python_type(column: Column[Any]) -> type[Any]:
     """Return the type of the values of a column in Python; `object` if they have several."""
     try:

@@ -152,8 +152,8 @@ def new_engine(url: str | URL, *, debug: bool = False, replica: str = "", **more
     """
     # For core/sessions.py: for which kinds of session there is another engine.
     twins = {"read_engine": read_engine, "unpooled_engine": unpooled_engine, "replica": replica}
-    options = engine_options(url, debug=debug) | {"execution_options": twins} | more
-    return with_events(create_engine(url, **options))
+    more["execution_options"] = twins | more.get("execution_options", {})
+    return with_events(create_engine(url, **engine_options(url, debug=debug) | more))
 
 
 def with_events(engine: Engine, **limits: Any) -> Engine:

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from core.columns import python_type
+from core.columns import NO_SCALARS, python_type
 from core.queries import COUNTED, ListQuery, value_of
 from core.tables import index_for_searches, table_of
 
@@ -69,9 +69,6 @@ class Listing:
     def index(self, *columns: Column[Any]) -> Index | None:
         """Return the index on these columns, if there is one."""
         return next((each for each in self.table.indexes if tuple(each.columns) == columns), None)
-
-
-WITHOUT_ORDER = (object, dict, list, bytes)  # JSON, arrays, files
 
 
 class GoneError(LookupError):
@@ -119,7 +116,7 @@ def listed(
             raise TypeError(f"{column} may be NULL, which databases sort differently")
         if isinstance(column.type, Enum) and column.type.native_enum:
             raise TypeError(f"{column}: databases sort it alike with Enum(..., native_enum=False)")
-        if python_type(column) in WITHOUT_ORDER:
+        if python_type(column) in NO_SCALARS:
             raise TypeError(f"{column} has no order")
         if not column.unique:
             wanted.append(listing.keys(column.name))
@@ -287,15 +284,11 @@ def matching(
     elif filters and not any(table.c[name].unique for name in filters):
         index = listing.index(table.c[filters[0]], *listing.keys(order, asked))
         walk = f'INDEXED BY "{index.name}"' if index else ""
-    conditions = [condition(table.c[name]) for name in filters]
+    columns = [table.c[name] for name in filters]
+    conditions = [each == bindparam(f"is_{each.name}", type_=each.type) for each in columns]
     for kind in asked & SEARCHES:
         conditions.append(or_(*(contains(table.c[name], kind) for name in listing.search)))
     return statement.where(*conditions).with_hint(table, walk, "sqlite")
-
-
-def condition(column: Column[Any]) -> ColumnElement[bool]:
-    """Return the condition that a column has the value that is asked for."""
-    return column == bindparam(f"is_{column.name}", type_=column.type)
 
 
 def contains(column: Column[Any], kind: str) -> ColumnElement[bool]:

@@ -20,7 +20,7 @@ from pydantic import (
 from sqlalchemy import REAL, BigInteger, Column, DateTime, Enum, Integer, SmallInteger, String
 
 from core.bodies import BIGGEST, NO_NUL
-from core.columns import python_type
+from core.columns import NO_SCALARS, python_type
 
 # How far lists are counted. To count a million rows takes longer than all the rest of the answer.
 COUNTED = 10_000
@@ -110,10 +110,10 @@ def value_of(column: Column[Any]) -> Any:
             text = Annotated[str, Field(max_length=column.type.length or 254, pattern=NO_NUL)]
             return text if kind is str else Annotated[kind, BeforeValidator(partial(member, kind))]
     kind = python_type(column)
-    if kind in (bytes, dict, list, object) or isinstance(column.type, REAL):
+    if kind in NO_SCALARS or isinstance(column.type, REAL):
         raise TypeError(f"{column} cannot be a filter: its values cannot be told in a URL")
     limits = {float: Field(allow_inf_nan=False), Decimal: Field(max_digits=100)}
-    return Annotated[kind, limits.get(kind)] if kind in limits else kind
+    return Annotated[kind, limits[kind]] if kind in limits else kind
 
 
 def asked_by(model: type[Asked]) -> Callable[..., Coroutine[Any, Any, Asked]]:

@@ -80,11 +80,9 @@ class Rows(Generic[Read]):
     def page(self, db: Session, asked: ListQuery) -> Page:
         """Return a page of the list; raises GoneError if it begins after a row that is gone."""
         found = find_page(db, self.listing, self.of_page, asked)
-        if self.is_plain:
-            # Where a row has columns more, like the total, zip() leaves them out.
-            json = self.write_json([dict(zip(self.fields, row)) for row in found.rows])
-        else:
-            json = to_json([self.read(row) for row in found.rows])
+        # Where a row has columns more, like the total, zip() leaves them out.
+        shown = (lambda row: dict(zip(self.fields, row))) if self.is_plain else self.read
+        json = self.write_json([shown(row) for row in found.rows])
         last_id = found.rows[-1].id if found.rows else None
         return Page(json, last_id, found.goes_on, found.total)
 

@@ -64,7 +64,7 @@ def old_indexes(connection: sa.Connection) -> list[str]:
     if connection.dialect.name == "postgresql":
         made = "SELECT pg_get_indexdef(to_regclass('ix_user_search'))"
         if "upper((email" in (connection.scalar(sa.text(made)) or ""):
-            return OLD[:-1]
+            return [name for name in OLD if name != "ix_user_search"]
     return OLD
 
 

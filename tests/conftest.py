@@ -124,10 +124,9 @@ def project(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     # As if nothing but models.py had been read: other tests have tables of their own.
     metadata = MetaData(naming_convention=database.Base.metadata.naming_convention)
     for table in core.tables.tables_in(models):
-        if columns := core.tables.searched.get(table):
-            core.tables.searched[table.to_metadata(metadata)] = columns
-        else:
-            table.to_metadata(metadata)
+        copy = table.to_metadata(metadata)
+        if table in core.tables.searched:
+            core.tables.searched[copy] = core.tables.searched[table]
     engine, bind = new_engine(url), database.engine
     monkeypatch.setattr(database.Base, "metadata", metadata)
     monkeypatch.setattr(database, "engine", engine)

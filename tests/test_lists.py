@@ -133,26 +133,34 @@ def rows() -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture
-def shop(engine: Engine) -> Iterator[TestClient]:
-    """Client of an app with these products."""
+def app_of(shown: Rows[Any]) -> FastAPI:
+    """Return an app with a list of these rows, and with each of them."""
     app = FastAPI(exception_handlers=HANDLERS)
     app.add_middleware(AnswerHead)
     app.state.database = SimpleNamespace(Base=Base)
+    path = f"/{shown.table}s"
 
-    @app.get("/products")
+    @app.get(path)
     @searches("query")
-    def list_products(
-        request: Request, asked: Annotated[ListQuery, Depends(products.query)], db: SessionDep
+    def list_rows(
+        request: Request, asked: Annotated[ListQuery, Depends(shown.query)], db: SessionDep
     ) -> Response:
-        return page_response(request, asked, products.page(db, asked))
+        return page_response(request, asked, shown.page(db, asked))
 
-    @app.get("/products/{number}")
+    @app.get(path + "/{number}")
     @read_only
-    def read_product(request: Request, number: int, db: SessionDep) -> Response:
-        found = products.first(db, products.held, row_id=number)
+    def read_row(request: Request, number: int, db: SessionDep) -> Response:
+        found = shown.first(db, shown.held, row_id=number)
         assert found
         return row_response(found, request=request)
+
+    return app
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Iterator[TestClient]:
+    """Client of an app with these products."""
+    app = app_of(products)
 
     @app.post("/products")
     def create_product(body: ProductRead, db: SessionDep) -> Response:
@@ -193,6 +201,15 @@ QUESTIONS = [
 ]
 
 
+def walk(client: TestClient, page: str) -> Iterator[Any]:
+    """Yield the answers from a page on, along rel=next."""
+    following: str | None = page
+    while following:
+        answer = client.get(following)
+        yield answer
+        following = answer.links.get("next", {}).get("url")
+
+
 def ids(answer: Any) -> list[int]:
     assert answer.status_code == 200, answer.text
     return [each["id"] for each in answer.json()]
@@ -213,12 +230,7 @@ def test_each_order_with_each_filter(shop: TestClient) -> None:
             keys = [float(key) if isinstance(key, str) and "." in key else key for key in keys]
             assert keys == sorted(keys, reverse=order_by.startswith("-"))
         for start in ("&page=1", "&after=0"):
-            page: str | None = f"{path}{start}&page_size=9"
-            walked: list[int] = []
-            while page:
-                answer = shop.get(page)
-                walked += ids(answer)
-                page = answer.links.get("next", {}).get("url")
+            walked = [n for each in walk(shop, f"{path}{start}&page_size=9") for n in ids(each)]
             assert walked == expected, path
 
 
@@ -371,20 +383,7 @@ def test_the_schema_is_what_goes_out(engine: Engine) -> None:
     assert products.is_plain
     assert not shown.is_plain
     Base.metadata.create_all(engine)
-    app = FastAPI()
-
-    @app.get("/list")
-    def read(
-        request: Request, asked: Annotated[ListQuery, Depends(shown.query)], db: SessionDep
-    ) -> Response:
-        return page_response(request, asked, shown.page(db, asked))
-
-    @app.get("/one")
-    def read_one(db: SessionDep) -> Response:
-        found = shown.first(db, shown.held, row_id=1)
-        assert found
-        return row_response(found)
-
+    client = TestClient(app_of(shown))
     with engine.begin() as connection:
         row = {**rows()[0], "name": "Chess", "price": Decimal("1.25"), "shop_id": None}
         connection.execute(insert(Product), [row])
@@ -395,8 +394,8 @@ def test_the_schema_is_what_goes_out(engine: Engine) -> None:
         "its_colour": "red",
     }
     expected["its_label"] = "Chess: 1.25"
-    assert TestClient(app).get("/one").json() == expected
-    assert TestClient(app).get("/list").json() == [expected]
+    assert client.get("/products/1").json() == expected
+    assert client.get("/products").json() == [expected]
     Base.metadata.drop_all(engine)
 
 
@@ -458,29 +457,16 @@ def test_names_of_ones_own(engine: Engine) -> None:
     """And a schema that does not show what a page goes on from."""
     pages = Rows(Page, PageRead)
     Base.metadata.create_all(engine)
-    app = FastAPI()
-
-    @app.get("/pages")
-    def read(
-        request: Request, asked: Annotated[ListQuery, Depends(pages.query)], db: SessionDep
-    ) -> Response:
-        return page_response(request, asked, pages.page(db, asked))
-
+    client = TestClient(app_of(pages))
     with engine.begin() as connection:
         for n in range(5):
             row = {"start": n, "start_date": 1, "date": 9 - n, "level": Level(n % 2 + 1)}
             connection.execute(insert(Page), [{"total": n, **row}])
-    client = TestClient(app)
     for order, expected in (("id", [0, 1, 2, 3, 4]), ("date", [4, 3, 2, 1, 0])):
         for start in ("page=1", "after=0"):
-            page: str | None = f"/pages?{start}&order_by={order}&page_size=2"
-            walked: list[int] = []
-            while page:
-                answer = client.get(page)
-                assert answer.headers.get("X-Total-Count", "5") == "5"
-                walked += [each["total"] for each in answer.json()]
-                page = answer.links.get("next", {}).get("url")
-            assert walked == expected
+            answers = list(walk(client, f"/pages?{start}&order_by={order}&page_size=2"))
+            assert {each.headers.get("X-Total-Count", "5") for each in answers} == {"5"}
+            assert [row["total"] for each in answers for row in each.json()] == expected
     assert client.get("/pages?level=2").json() == [{"total": 1}, {"total": 3}]
     assert client.get("/pages?level=3").status_code == 422
     Base.metadata.drop_all(engine)
