@@ -644,6 +644,8 @@ def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
     # SQLite: one writes at a time, and slow ones must not delay those who only look.
     file = new_engine(f"sqlite:///{tmp_path}/app.db")
     assert limits(file) == {"write": 2, "get": 8} | shared
+    own = new_engine(file.url, execution_options={"logging_token": "own"})
+    assert limits(own) == limits(file)  # options of your own take none away
     for one in (create_engine("sqlite://", poolclass=StaticPool), new_engine("sqlite://")):
         assert set(limits(one).values()) == {1}
         assert read_engine(one) is unpooled_engine(one) is one
