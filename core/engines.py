@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -116,6 +117,49 @@ def cannot_write(error: BaseException) -> bool:
     return on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
 
+# ---- Events of others: whoever listens on an engine hears its twins as well
+
+
+class Added:
+    """Those who listen to something by now and did not at first, by names of events."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self.find = find  # and not what it finds: after dispose(), an engine has another pool
+        names = find()._event_names
+        self.first = {each for name in names for each in getattr(find(), name).listeners}
+
+    def __getattr__(self, name: str) -> list[Callable[..., Any]]:
+        """Return who listens to the event with this name."""
+        return [each for each in getattr(self.find(), name).listeners if each not in self.first]
+
+
+class Audience:
+    """Those who listen on an engine, but for ours: to its statements, its pool and its driver."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = Added(lambda: engine.dispatch)
+        self.dialect = Added(lambda: engine.dialect.dispatch)
+        self.pool = Added(lambda: engine.pool.dispatch)
+
+    def listen_to(self, twin: Engine) -> None:
+        """Let them hear what happens on `twin`, also those who come later."""
+        for target, added in ((twin, self.engine), (twin.dialect, self.dialect)):
+            # As SQLAlchemy does it for `engine.execution_options()`: no event has a list of others.
+            vars(target)["dispatch"] = target.dispatch._join(added)  # type: ignore[arg-type]
+            vars(target)["_has_events"] = True
+        for name in self.pool.find()._event_names:
+            event.listen(twin, name, self.relay(name))
+
+    def relay(self, name: str) -> Callable[..., None]:
+        """Return what tells them of an event of a pool."""
+
+        def tell(*arguments: Any) -> None:
+            for listener in getattr(self.pool, name):
+                listener(*arguments)
+
+        return tell
+
+
 # ---- Engines
 
 
@@ -153,7 +197,17 @@ def new_engine(url: str | URL, *, debug: bool = False, replica: str = "", **more
     # For core/sessions.py: for which kinds of session there is another engine.
     twins = {"read_engine": read_engine, "unpooled_engine": unpooled_engine, "replica": replica}
     more["execution_options"] = twins | more.get("execution_options", {})
-    return with_events(create_engine(url, **engine_options(url, debug=debug) | more))
+    engine = with_events(create_engine(url, **engine_options(url, debug=debug) | more))
+    engine.update_execution_options(audience=Audience(engine))
+    return engine
+
+
+def twin_of(engine: Engine, twin: Engine, **limits: Any) -> Engine:
+    """Return `twin` with our events, and with whoever listens on `engine`."""
+    with_events(twin, **limits)
+    if audience := engine.get_execution_options().get("audience"):
+        audience.listen_to(twin)
+    return twin
 
 
 def with_events(engine: Engine, **limits: Any) -> Engine:
@@ -195,7 +249,7 @@ def read_engine(engine: Engine) -> Engine:
     if engine.name == "sqlite":
         only_read(reading, READ_LIMIT)
     event.listen(reading, "handle_error", explain_write)
-    return with_events(reading, statement=READ_LIMIT, reads=True)
+    return twin_of(engine, reading, statement=READ_LIMIT, reads=True)
 
 
 @cache
@@ -209,7 +263,7 @@ def unpooled_engine(engine: Engine) -> Engine:
     options = engine_options(engine.url, debug=not engine.hide_parameters)
     of_the_pool = ("pool_size", "pool_timeout", "max_overflow")
     others = {name: option for name, option in options.items() if name not in of_the_pool}
-    return with_events(create_engine(engine.url, poolclass=NullPool, **others))
+    return twin_of(engine, create_engine(engine.url, poolclass=NullPool, **others))
 
 
 # ---- What may be said of them

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard, TypeVar, cast
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.pq import PipelineStatus, TransactionStatus
-from sqlalchemy import URL, Connection, Dialect, Engine, event, exc, text
+from sqlalchemy import URL, Connection, Engine, event, exc, text
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.columns import LOADERS
@@ -195,8 +195,10 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
     limit = in_seconds((limits | said)["statement_timeout"])
     patience = limit + GRACE if limit else None
 
-    @event.listens_for(engine, "do_connect")
-    def connect(dialect: Dialect, record: object, _: object, arguments: dict[str, Any]) -> Any:
+    dialect = engine.dialect
+    connect = dialect.connect
+
+    def connect_in_time(*_: object, **arguments: Any) -> Any:
         arguments.pop("pgbouncer", None)
         if "," in arguments.get("host", ""):
             arguments.setdefault("connect_timeout", 2)  # for each of them, until one answers
@@ -207,14 +209,16 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
         if pooled:
             arguments.pop("options", None)  # set_local_limits() says the same
         if dialect.is_async:
-            arguments["async_creator_fn"] = TimedAsyncConnection.connect
-            return None  # SQLAlchemy goes on with these arguments
+            return connect(**arguments, async_creator_fn=TimedAsyncConnection.connect)
         connection = TimedConnection.connect(**arguments)
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
             connection.close()
             raise psycopg.NotSupportedError(NO_ENCODING)
         return connection
 
+    # No event `do_connect`, because the first of those that connects is the last: somebody else's,
+    # which asks for a new password each time, has to come before this.
+    vars(dialect)["connect"] = connect_in_time
     settings = {name: value for name, value in limits.items() if name not in said}
     if reads:
         # Read-only from the start, PostgreSQL would be hidden from target_session_attrs=read-write.

@@ -149,11 +149,10 @@ def test_the_time_to_connect(hosts: str, own: str, seconds: int) -> None:
     query = f"{hosts}&connect_timeout={own}" if own else hosts
     engine = new_engine(f"postgresql+psycopg://u@/x?{query}")
     arguments = engine.dialect.create_connect_args(engine.url)[1]
-    (connect,) = engine.dialect.dispatch.do_connect
     seen: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "core.postgresql.TimedConnection.connect", lambda **given: seen.update(given) or Mock()
         )
-        connect(engine.dialect, None, [], arguments)
+        engine.dialect.connect(**arguments)
     assert int(seen["connect_timeout"]) == seconds

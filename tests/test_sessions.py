@@ -653,6 +653,36 @@ def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
         assert len({lane.queue for kind, lane in lanes.items() if kind != "websocket"}) == 1
 
 
+def test_who_listens_on_the_engine_hears_every_connection(
+    engine: Engine, statements: list[str]
+) -> None:
+    """Once each, whenever they begin to listen, and also after `dispose()`."""
+    calls = ("/users", "/users?query=a", "/user?user_id=1", "/health")
+    client = TestClient(app)
+    for path in calls:
+        client.get(path)
+    heard: list[str] = []
+    taken: list[object] = []
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def count(*arguments: Any) -> tuple[str, Any]:
+        heard.append(arguments[2])
+        return f"{arguments[2]} -- heard", arguments[3]
+
+    event.listen(engine, "checkout", lambda *arguments: taken.append(arguments[0]))
+    for _ in range(2):
+        for twin in (engine, read_engine(engine), unpooled_engine(engine)):
+            twin.dispose()
+        for said in (statements, heard, taken):
+            said.clear()
+        for path in calls:
+            client.get(path)
+        client.post("/user", json=ADA)
+        assert len(taken) == 5
+        assert [said.removesuffix(" -- heard") for said in statements] == heard
+        assert len(heard) >= 5
+
+
 def test_whoever_waits_is_told_so_after_ten_seconds() -> None:
     assert core.sessions.MAX_WAIT == 10  # what docs/production.md says
 

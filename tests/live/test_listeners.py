@@ -1,0 +1,59 @@
+"""Who listens on `engine`, as SQLAlchemy's documentation shows it, hears every connection."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.server import Server, postgresql_over_tcp
+from tests.users import ADA
+
+# https://docs.sqlalchemy.org/en/21/core/engines.html#generating-dynamic-authentication-tokens
+TOKENS = """
+from uuid import uuid4
+
+import psycopg
+from sqlalchemy import event
+
+from database import engine
+from main import app as app
+
+tokens = []
+
+
+@event.listens_for(engine, "do_connect")
+def provide_token(dialect, record, arguments, options):
+    tokens.append(uuid4().hex)
+    with psycopg.connect("{admin}", autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE app PASSWORD '{{tokens[-1]}}'")
+    options["password"] = tokens[-1]
+
+
+@app.get("/tokens")
+def count_tokens() -> int:
+    return len(tokens)
+"""
+
+
+def test_a_password_that_changes_with_each_connection(tmp_path: Path) -> None:
+    with postgresql_over_tcp() as admin:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute("CREATE ROLE app LOGIN SUPERUSER")
+            row = connection.execute("SHOW hba_file").fetchone()
+            assert row
+            access = Path(row[0])
+            access.write_text("host all app all scram-sha-256\n" + access.read_text())
+            connection.execute("SELECT pg_reload_conf()")
+        (tmp_path / "tokens.py").write_text(TOKENS.format(admin=admin))
+        url = admin.replace("postgres@", "app@")
+        with Server(url, f"--app-dir={tmp_path}", app="tokens:app") as server:
+            started = server.client.get("/tokens").json()
+            assert started > 0
+            assert server.client.post("/user", json=ADA).status_code == 200
+            for path in ("/user?user_id=1", "/users?query=ada", "/health", "/health"):
+                assert server.client.get(path).status_code == 200, path
+            # One for what only reads, and a new one for each look at the health.
+            assert server.client.get("/tokens").json() >= started + 3
+        # Without the token, nobody comes in.
+        with pytest.raises(psycopg.OperationalError, match="no password supplied"):
+            psycopg.connect(url)
