@@ -2,7 +2,6 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -21,7 +20,14 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, SQLAlchemyError
 
 from core.columns import hold_values, json_text
-from core.postgresql import IdsBehindError, is_of_primary_key, sequence_behind, with_limits
+from core.postgresql import (
+    IdsBehindError,
+    begin_by_itself,
+    is_of_primary_key,
+    sequence_behind,
+    set_local_limits,
+    with_limits,
+)
 from core.sqlite import OwnCompiler, in_memory, keep_to_file, only_read, use_wal
 
 log = logging.getLogger(__name__)
@@ -107,7 +113,8 @@ def number_on(context: ExceptionContext) -> None:
 
 def explain_write(context: ExceptionContext) -> None:
     """Say what to do to whoever writes through an engine that only reads."""
-    if cannot_write(context.original_exception):
+    reads = context.engine and context.engine.get_execution_options().get("reads")
+    if reads and cannot_write(context.original_exception):
         raise InvalidRequestError(READ_ONLY)
 
 
@@ -115,49 +122,6 @@ def cannot_write(error: BaseException) -> bool:
     """Tell whether a database has refused a write on a connection that cannot write."""
     on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
     return on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
-
-
-# ---- Events of others: whoever listens on an engine hears its twins as well
-
-
-class Added:
-    """Those who listen to something by now and did not at first, by names of events."""
-
-    def __init__(self, find: Callable[[], Any]) -> None:
-        self.find = find  # and not what it finds: after dispose(), an engine has another pool
-        names = find()._event_names
-        self.first = {each for name in names for each in getattr(find(), name).listeners}
-
-    def __getattr__(self, name: str) -> list[Callable[..., Any]]:
-        """Return who listens to the event with this name."""
-        return [each for each in getattr(self.find(), name).listeners if each not in self.first]
-
-
-class Audience:
-    """Those who listen on an engine, but for ours: to its statements, its pool and its driver."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = Added(lambda: engine.dispatch)
-        self.dialect = Added(lambda: engine.dialect.dispatch)
-        self.pool = Added(lambda: engine.pool.dispatch)
-
-    def listen_to(self, twin: Engine) -> None:
-        """Let them hear what happens on `twin`, also those who come later."""
-        for target, added in ((twin, self.engine), (twin.dialect, self.dialect)):
-            # As SQLAlchemy does it for `engine.execution_options()`: no event has a list of others.
-            vars(target)["dispatch"] = target.dispatch._join(added)  # type: ignore[arg-type]
-            vars(target)["_has_events"] = True
-        for name in self.pool.find()._event_names:
-            event.listen(twin, name, self.relay(name))
-
-    def relay(self, name: str) -> Callable[..., None]:
-        """Return what tells them of an event of a pool."""
-
-        def tell(*arguments: Any) -> None:
-            for listener in getattr(self.pool, name):
-                listener(*arguments)
-
-        return tell
 
 
 # ---- Engines
@@ -197,31 +161,59 @@ def new_engine(url: str | URL, *, debug: bool = False, replica: str = "", **more
     # For core/sessions.py: for which kinds of session there is another engine.
     twins = {"read_engine": read_engine, "unpooled_engine": unpooled_engine, "replica": replica}
     more["execution_options"] = twins | more.get("execution_options", {})
-    engine = with_events(create_engine(url, **engine_options(url, debug=debug) | more))
-    engine.update_execution_options(audience=Audience(engine))
+    return with_events(create_engine(url, **engine_options(url, debug=debug) | more))
+
+
+def with_events(engine: Engine) -> Engine:
+    """Return `engine`, with the events of ours."""
+    prepare(engine)
+    # What each new connection is told is up to its engine. All else is for the twins as well.
+    engine.update_execution_options(own=set(engine.pool.dispatch.connect.listeners))
+    if engine.name == "postgresql":
+        event.listen(engine, "begin", set_local_limits)
+        event.listen(engine, "checkin", begin_by_itself)
+        event.listen(engine, "handle_error", number_on)
+    elif engine.name == "sqlite":
+        keep_to_file(engine)
+    event.listen(engine, "handle_error", notice_outdated_connection)
+    event.listen(engine, "handle_error", explain_write)
     return engine
 
 
-def twin_of(engine: Engine, twin: Engine, **limits: Any) -> Engine:
-    """Return `twin` with our events, and with whoever listens on `engine`."""
-    with_events(twin, **limits)
-    if audience := engine.get_execution_options().get("audience"):
-        audience.listen_to(twin)
-    return twin
-
-
-def with_events(engine: Engine, **limits: Any) -> Engine:
-    """Return `engine`, with the events of ours; `limits` are those of `with_limits`."""
+def prepare(engine: Engine, **limits: Any) -> None:
+    """Let an engine tell its connections what they need; `limits` are those of `with_limits`."""
     if engine.name == "postgresql":
         with_limits(engine, **limits)
-        event.listen(engine, "handle_error", number_on)
     elif engine.name == "sqlite":
         engine.dialect.statement_compiler = OwnCompiler
         event.listen(engine, "connect", use_wal)
-        keep_to_file(engine)
-    event.listen(engine, "handle_error", notice_outdated_connection)
     hold_values(engine)
-    return engine
+
+
+def twin_of(engine: Engine, twin: Engine, **limits: Any) -> Engine:
+    """Return `twin`, which everybody hears who listens on `engine`: we and others, also later."""
+    prepare(twin, **limits)
+    # Nothing is passed on, which would make each statement slower: both have the same lists.
+    for heard, like in ((twin, engine), (twin.dialect, engine.dialect)):
+        vars(heard).update(dispatch=like.dispatch, _has_events=True)
+    own = engine.get_execution_options().get("own", set())
+
+    def tell(connection: Any, record: Any) -> None:
+        for listener in engine.pool.dispatch.connect.listeners:
+            if listener not in own:
+                listener(connection, record)
+
+    def share(disposed: Engine | None = None) -> None:
+        """Share what is said of pools, too; whoever disposes of an engine gives it another pool."""
+        heard, like = twin.pool.dispatch, engine.pool.dispatch
+        for name in map(str, like._event_names):
+            if name not in ("connect", "first_connect"):
+                setattr(heard, name, getattr(like, name).for_modify(like))
+
+    event.listen(twin, "connect", tell)
+    event.listen(engine, "engine_disposed", share)
+    share()
+    return twin
 
 
 @cache
@@ -245,11 +237,13 @@ def read_engine(engine: Engine) -> Engine:
         | {"isolation_level": "AUTOCOMMIT"}
         | more
     )
-    reading = create_engine(url, **options, skip_autocommit_rollback=True)
+    reading = create_engine(
+        url, **options, skip_autocommit_rollback=True, execution_options={"reads": True}
+    )
+    twin_of(engine, reading, statement=READ_LIMIT, reads=True)
     if engine.name == "sqlite":
         only_read(reading, READ_LIMIT)
-    event.listen(reading, "handle_error", explain_write)
-    return twin_of(engine, reading, statement=READ_LIMIT, reads=True)
+    return reading
 
 
 @cache

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 # Options of SQLAlchemy that psycopg says in its BEGIN.
 OF_BEGIN = ("isolation_level", "postgresql_readonly", "postgresql_deferrable")
-POOLED = "pooled"  # in the info of a connection: whether it is a pooler's
+# In the info of a connection: whether it is a pooler's, whether it only reads, and its limits.
+POOLED, READS, LOCAL = "pooled", "reads", "local"
 STATEMENT_LIMIT = 30  # seconds
 LOCK_LIMIT = 5  # seconds
 GRACE = 3  # seconds that a server has, after the limit of a statement, to say that it is over
@@ -226,6 +227,7 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
         # that everybody has may take seconds for one that nobody has.
         settings |= {"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan"}
     told = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    local = [f"SET LOCAL {name} = '{value}'" for name, value in (limits | said).items()]
 
     @event.listens_for(engine, "connect")
     def set_limits(connection: Any, record: ConnectionPoolEntry) -> None:
@@ -238,7 +240,7 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
         driver.patience = patience
         for name, loader in LOADERS.items():
             driver.adapters.register_loader(name, loader)
-        record.info[POOLED] = pooled
+        record.info.update({POOLED: pooled, READS: reads, LOCAL: local})
         if not pooled:
             where = f"pg_backend_pid() = {driver.info.backend_pid}" if pooled is None else "true"
             autocommit, connection.autocommit = connection.autocommit, True
@@ -252,27 +254,27 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
             driver.prepare_threshold = None  # what is prepared stays with a connection
             engine.dialect.skip_autocommit_rollback = False  # of a read_engine
 
-    @event.listens_for(engine, "begin")
-    def set_local_limits(connection: Connection) -> None:
-        """Let whatever is set behind a pooler last as long as the transaction."""
-        own = connection.get_execution_options()
-        if not connection.info[POOLED] or own.get("isolation_level") == "AUTOCOMMIT":
-            return  # somebody wants no transaction, for VACUUM
-        local = [f"SET LOCAL {name} = '{value}'" for name, value in (limits | said).items()]
-        driver: Any = connection.connection.dbapi_connection
-        if own.keys().isdisjoint(OF_BEGIN):
-            # They go with BEGIN in one message. psycopg would say a BEGIN of its own first.
-            driver.autocommit = True
-            local.insert(0, "BEGIN READ ONLY" if reads else "BEGIN")
-        connection.exec_driver_sql(
-            "; ".join(local), execution_options={"stream_results": False, "yield_per": None}
-        )
 
-    @event.listens_for(engine, "checkin")
-    def begin_by_itself(connection: Any, record: ConnectionPoolEntry) -> None:
-        """Let a script that asks the pool for a connection have psycopg's transactions."""
-        if connection and record.info.get(POOLED) and not reads:
-            connection.autocommit = False
+def set_local_limits(connection: Connection) -> None:
+    """Let whatever is set behind a pooler last as long as the transaction, as it begins."""
+    own = connection.get_execution_options()
+    if not connection.info[POOLED] or own.get("isolation_level") == "AUTOCOMMIT":
+        return  # somebody wants no transaction, for VACUUM
+    local: list[str] = connection.info[LOCAL]
+    driver: Any = connection.connection.dbapi_connection
+    if own.keys().isdisjoint(OF_BEGIN):
+        # They go with BEGIN in one message. psycopg would say a BEGIN of its own first.
+        driver.autocommit = True
+        local = ["BEGIN READ ONLY" if connection.info[READS] else "BEGIN", *local]
+    connection.exec_driver_sql(
+        "; ".join(local), execution_options={"stream_results": False, "yield_per": None}
+    )
+
+
+def begin_by_itself(connection: Any, record: ConnectionPoolEntry) -> None:
+    """Let a script that asks the pool for a connection have psycopg's transactions."""
+    if connection and record.info.get(POOLED) and not record.info[READS]:
+        connection.autocommit = False
 
 
 # ---- Ids that somebody else has chosen

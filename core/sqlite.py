@@ -48,7 +48,8 @@ def only_read(engine: Engine, limit: float) -> None:
 
     @event.listens_for(engine, "before_cursor_execute")
     def set_deadline(connection: Connection, *statement: object) -> None:
-        connection.info["deadline"] = time.monotonic() + limit
+        if connection.dialect is engine.dialect:  # and not that of a twin
+            connection.info["deadline"] = time.monotonic() + limit
 
 
 def lock_for_writing(connection: Connection) -> None:

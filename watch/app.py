@@ -38,10 +38,7 @@ PAGE = (STATIC / "index.html").read_text(encoding="utf-8")
 # The page runs nothing and loads nothing but its own files, whatever users call themselves.
 POLICY = {"Content-Security-Policy": "default-src 'self'", "Cache-Control": "no-cache"}
 
-watch(engine, "write")
-if read_engine(engine) is not engine:  # in memory, there is only one
-    watch(read_engine(engine), "read")
-    watch(unpooled_engine(engine), "new")
+watch(engine, write=engine, read=read_engine(engine), new=unpooled_engine(engine))
 SessionLocal.class_ = WatchedSession
 watch_threads()
 

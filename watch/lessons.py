@@ -59,7 +59,7 @@ router.get("/lesson/eager", response_model=list[posts.AuthorRead])(posts.list_au
 # ---- "The classic snippet" in small, and ours, on the same pool of two connections
 
 small = new_engine(engine.url, pool_size=2, pool_timeout=2)
-watch(small, "small")
+watch(small, small=small)
 
 
 def get_classic_db() -> Iterator[Session]:

@@ -194,9 +194,8 @@ class WatchedSession(Session):
             self.trace.add("closed", caller() or CLOSE)
 
 
-def watch(engine: Engine, name: str) -> None:
-    """Add what happens on the connections of an engine to the trace of the request behind it."""
-    connections = itertools.count(1)
+def note_waiting(engine: Engine) -> None:
+    """Add to the trace of a request when it waits for a connection."""
     connect = engine.raw_connection
 
     def connect_and_note() -> Any:
@@ -212,12 +211,26 @@ def watch(engine: Engine, name: str) -> None:
         finally:
             trace.end(step)
 
+    # As for threads, there is no event for somebody who begins to wait.
+    vars(engine)["raw_connection"] = connect_and_note
+
+
+def watch(engine: Engine, **engines: Engine) -> None:
+    """Add what happens on its connections to the trace of the request behind it.
+
+    Whoever listens on `engine` hears its twins as well; `engines` are all of them, by names.
+    """
+    connections = {name: itertools.count(1) for name in engines}
+    for each in set(engines.values()):  # in memory, there is only one
+        note_waiting(each)
+
     def checkout(connection: Any, record: Any, proxy: Any) -> None:
         trace = current.get()
         if trace:
+            pool, counts = proxy._pool, {}
+            name = next(name for name, engine in engines.items() if engine.pool is pool)
             if "number" not in record.info:
-                record.info["number"] = next(connections)
-            pool, counts = engine.pool, {}
+                record.info["number"] = next(connections[name])
             if isinstance(pool, QueuePool):
                 counts = {"in_use": pool.checkedout(), "size": pool.size()}
             record.info["held"] = trace.add(
@@ -268,8 +281,6 @@ def watch(engine: Engine, name: str) -> None:
                 step["details"]["error"] = first_line(context.original_exception)
                 trace.end(step)
 
-    # As for threads, there is no event for somebody who begins to wait.
-    vars(engine)["raw_connection"] = connect_and_note
     event.listen(engine, "checkout", checkout)
     event.listen(engine, "checkin", checkin)
     event.listen(engine, "begin", begin)
