@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
 POOL_SIZE = 10  # connections, in each of the two pools of a process
 RECYCLE = 60  # seconds after which a connection to a replica is made anew
+UNBOUNDED = {"pool_size": 5, "max_overflow": -1}  # keeps five, and opens more if they are in use
 READ_LIMIT = 2  # seconds that a statement on a connection for reading may take
 
 
@@ -159,7 +160,12 @@ def new_engine(url: str | URL, *, debug: bool = False, replica: str = "", **more
     Sessions that only read use `replica`, the URL of one or several, where there is one.
     """
     # For core/sessions.py: for which kinds of session there is another engine.
-    twins = {"read_engine": read_engine, "unpooled_engine": unpooled_engine, "replica": replica}
+    twins = {
+        "read_engine": read_engine,
+        "unbounded_engine": unbounded_engine,
+        "unpooled_engine": unpooled_engine,
+        "replica": replica,
+    }
     more["execution_options"] = twins | more.get("execution_options", {})
     return with_events(create_engine(url, **engine_options(url, debug=debug) | more))
 
@@ -217,28 +223,34 @@ def twin_of(engine: Engine, twin: Engine, **limits: Any) -> Engine:
 
 
 @cache
-def read_engine(engine: Engine) -> Engine:
+def read_engine(engine: Engine, *, bounded: bool = True) -> Engine:
     """Return an engine that only reads from the database of `engine`, or from its replicas.
 
     With AUTOCOMMIT there is no BEGIN before a SELECT and no ROLLBACK after it: on PostgreSQL one
     round trip instead of three, unless there is a pooler. Each statement still sees the data as of
     one moment. A write, which would be committed at once, is an error. A database in memory has a
     single connection for everything, and so `engine` itself is returned.
+
+    Not `bounded`, it opens as many connections as are asked for.
     """
     if in_memory(engine.url):
         return engine
-    url, more = engine.url, dict[str, Any]()
+    url, more = engine.url, {} if bounded else UNBOUNDED
     replica = engine.get_execution_options().get("replica")
     if replica and engine.name == "postgresql":
         # Sooner or later, reads return to a replica that has been away.
-        url, more = make_url(replica), {"pool_recycle": RECYCLE}
-    options = (
-        engine_options(url, debug=not engine.hide_parameters)
-        | {"isolation_level": "AUTOCOMMIT"}
-        | more
-    )
+        url, more = make_url(replica), more | {"pool_recycle": RECYCLE}
     reading = create_engine(
-        url, **options, skip_autocommit_rollback=True, execution_options={"reads": True}
+        url,
+        **engine_options(url, debug=not engine.hide_parameters)
+        | more
+        | ({} if bounded else UNBOUNDED),
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        execution_options={
+            "reads": True,
+            "unbounded_engine": lambda reading: read_engine(engine, bounded=False),
+        },
     )
     twin_of(engine, reading, statement=READ_LIMIT, reads=True)
     if engine.name == "sqlite":
@@ -247,17 +259,34 @@ def read_engine(engine: Engine) -> Engine:
 
 
 @cache
-def unpooled_engine(engine: Engine) -> Engine:
-    """Return an engine that opens a new connection each time, to the database of `engine`.
+def unbounded_engine(engine: Engine) -> Engine:
+    """Return an engine that opens as many connections as are asked for, and keeps a few.
 
-    For what must not wait for the pool, or take from it for long.
+    For whoever stays for hours: who waited for a connection there would wait for ever.
     """
+    if in_memory(engine.url):
+        return engine
+    options = engine_options(engine.url, debug=not engine.hide_parameters) | UNBOUNDED
+    return twin_of(engine, create_engine(engine.url, **options))
+
+
+@cache
+def unpooled_engine(engine: Engine) -> Engine:
+    """Return an engine that opens a new connection each time, to the database of `engine`."""
     if in_memory(engine.url):
         return engine
     options = engine_options(engine.url, debug=not engine.hide_parameters)
     of_the_pool = ("pool_size", "pool_timeout", "max_overflow")
     others = {name: option for name, option in options.items() if name not in of_the_pool}
     return twin_of(engine, create_engine(engine.url, poolclass=NullPool, **others))
+
+
+def close_all(engine: Engine) -> None:
+    """Close the connections that an engine and its twins have in their pools."""
+    for reading in (read_engine(engine), read_engine(engine, bounded=False)):
+        reading.dispose()
+    for writing in (unbounded_engine(engine), engine):
+        writing.dispose()
 
 
 # ---- What may be said of them

@@ -12,18 +12,18 @@ This file needs no other: beside an app of your own, one line above its `get_db`
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from inspect import isasyncgenfunction, signature
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import HTTPException
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, exc
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, exc
+from sqlalchemy.orm import Session, SessionTransaction
 from starlette.requests import HTTPConnection
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
@@ -81,7 +81,20 @@ def kind_of(connection: HTTPConnection) -> str:
     marked: str | None = getattr(endpoint, "session_kind", None)
     # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
     # On SQLite, a GET waits in a queue of its own, since most of them only read.
-    return marked or ("get" if connection.scope.get("method") in ("GET", "HEAD") else "write")
+    if marked or connection.scope.get("method") in ("GET", "HEAD"):
+        return marked or "get"
+    return "async_write" if iscoroutinefunction(endpoint) else "write"
+
+
+def sends_events(connection: HTTPConnection) -> bool:
+    """Tell whether an endpoint sends events, for ever perhaps: FastAPI's `EventSourceResponse`."""
+    return getattr(connection.scope.get("route"), "is_sse_stream", False)
+
+
+def yields(connection: HTTPConnection) -> bool:
+    """Tell whether an endpoint is a generator, which runs while the answer is sent."""
+    endpoint = connection.scope.get("endpoint")
+    return isgeneratorfunction(endpoint) or isasyncgenfunction(endpoint)
 
 
 # ---- Queues
@@ -107,34 +120,55 @@ class Queue:
         self.waiting = 0
         self.timeouts = 0  # since the start
         # A server has one event loop, but each TestClient has its own.
-        self.places = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+        self.lines = WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[asyncio.Lock, asyncio.Semaphore]
+        ]()
         queues.add(self)
 
-    async def turn(self) -> Callable[[], None]:
-        """Wait for a place and return what gives it back; raises BusyError if none comes.
+    async def turn(self, wanted: int = 1) -> Callable[[], None]:
+        """Wait for as many places, and return what gives them back; raises BusyError if none come.
 
         No place has been taken then.
         """
-        places = self.places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.limit))
-        if places.locked():
-            await self.wait(places)
-        else:
-            await places.acquire()  # at once
-        self.used += 1
+        line, places = self.lines.setdefault(
+            asyncio.get_running_loop(), (asyncio.Lock(), asyncio.Semaphore(self.limit))
+        )
+        taken = 0
+
+        async def take() -> None:
+            nonlocal taken
+            async with line:  # or two might have one each, and wait for that of the other
+                while taken < wanted:
+                    await places.acquire()
+                    taken += 1
+
+        def give_back() -> None:
+            for _ in range(taken):
+                places.release()
+
+        try:
+            if wanted > 1 or line.locked() or places.locked():
+                await self.wait(take)
+            else:
+                await take()  # at once
+        except BaseException:
+            give_back()
+            raise
+        self.used += taken
 
         def release() -> None:
-            self.used -= 1
-            places.release()
+            self.used -= taken
+            give_back()
 
         return release
 
-    async def wait(self, places: asyncio.Semaphore) -> None:
-        """Wait until a place is free."""
+    async def wait(self, take: Callable[[], Awaitable[None]]) -> None:
+        """Wait until places are free, and take them."""
         start = time.monotonic()
         self.waiting += 1
         try:
             async with asyncio.timeout(MAX_WAIT):
-                await places.acquire()
+                await take()
         except TimeoutError:
             self.timeouts += 1
             raise BusyError(f"no session was free within {MAX_WAIT} s") from None
@@ -150,16 +184,21 @@ listeners: list[Callable[[Queue, float], None]] = []
 
 
 class Lane(NamedTuple):
-    """A queue, and the function that returns the engine of the sessions to which it leads."""
+    """A queue, the function that returns the engine of the sessions to which it leads, and places.
+
+    That is how many of them one session takes.
+    """
 
     queue: Queue
     engine_for: Callable[[Engine], Engine]
+    places: int = 1
 
 
 def twin(kind: str) -> Callable[[Engine], Engine]:
     """Return what finds the engine for a kind of work: one by core/engines.py, or the same one.
 
-    Kinds are `read_engine`, which only reads, and `unpooled_engine`, without a pool.
+    Kinds are `read_engine`, which only reads, `unbounded_engine`, which has a connection for
+    everybody, and `unpooled_engine`, which has a new one each time.
     """
 
     def find(engine: Engine) -> Engine:
@@ -168,6 +207,10 @@ def twin(kind: str) -> Callable[[Engine], Engine]:
         return found
 
     return find
+
+
+read_engine, unbounded_engine = twin("read_engine"), twin("unbounded_engine")
+unpooled_engine = twin("unpooled_engine")
 
 
 def connections_of(engine: Engine) -> int:
@@ -181,29 +224,32 @@ def connections_of(engine: Engine) -> int:
 
 def lanes_of(engine: Engine) -> dict[str, Lane]:
     """Return the lane of each kind of session."""
-    read_engine, unpooled_engine = twin("read_engine"), twin("unpooled_engine")
     connections = connections_of(engine)
-    write = get = Lane(Queue("write", connections), lambda engine: engine)
-    # One that stays for hours keeps nobody waiting, because its connection is not of the pool.
-    websocket = Lane(Queue("websocket", sys.maxsize), unpooled_engine)
+    write = async_write = get = Lane(Queue("write", connections), lambda engine: engine)
+    # Who stays for hours keeps nobody waiting, because the connection is of another pool.
+    endless = {
+        name: Lane(Queue(name, sys.maxsize), unbounded_engine) for name in ("websocket", "stream")
+    }
     if read_engine(engine) is engine:  # everybody waits in a single line, as in memory
-        kinds = ("write", "get", "read_only", "search", "new_connection")
-        return dict.fromkeys(kinds, write) | {"websocket": websocket}
+        kinds = ("write", "async_write", "get", "read_only", "search", "new_connection")
+        return dict.fromkeys(kinds, write) | endless
     if engine.name == "sqlite" and connections > 2:
         # SQLite has one writer at a time. If ten requests try at once, some of them try in vain
         # again and again: the slowest 1 % take 255 to 355 ms instead of 50 to 54. So two may try.
         # Two and not one, so that one slow endpoint of your own does not hold up everybody.
         write = Lane(Queue("write", 2), write.engine_for)
+        # An `async def` that waits for the lock of another request keeps that from going on.
+        async_write = write._replace(places=2)
         get = Lane(Queue("get", connections - 2), get.engine_for)
     readers = connections_of(read_engine(engine)) - SEARCHES
     return {
         "write": write,
+        "async_write": async_write,
         "get": get,
         "read_only": Lane(Queue("read_only", readers), read_engine),
         "search": Lane(Queue("search", SEARCHES), read_engine),
         "new_connection": Lane(Queue("new_connection", 1), unpooled_engine),
-        "websocket": websocket,
-    }
+    } | endless
 
 
 # ---- Sessions
@@ -238,6 +284,8 @@ class Shared:
         self.release = release
         self.holders = 0
         self.failed: BaseException | None = None
+        self.answering = False  # the endpoint has ended, and the session has not
+        self.loop = asyncio.get_running_loop()
         try:
             self.opened = contextmanager(get_db)()
             self.db = self.opened.__enter__()
@@ -245,8 +293,23 @@ class Shared:
             release()
             raise
 
+    def begin_answer(self) -> None:
+        """Let the place go to the next in line as soon as the session ends a transaction."""
+        if self.holders and isinstance(self.db, Session):
+            self.answering = True
+            self.db.info["shared"] = self
+
+    def leave_queue(self) -> None:
+        """Give the place back: a stream may last for hours. It has connections of its own now."""
+        self.answering = False
+        release, self.release = self.release, lambda: None
+        self.loop.call_soon_threadsafe(release)
+        if isinstance(self.db.bind, Engine):
+            self.db.bind = unbounded_engine(self.db.bind)
+
     async def close(self) -> None:
         """Run what follows the yield in `get_db`, and let the next in line have the place."""
+        self.answering = False
         error = self.failed
         ending = (type(error), error, error.__traceback__) if error else (None, None, None)
         try:
@@ -260,7 +323,16 @@ class Shared:
         finally:
             if isinstance(self.db, Session):
                 self.db.bind = ended_engine
+                self.db.info.pop("shared", None)
             self.release()
+
+
+@event.listens_for(Session, "after_transaction_end")
+def leave_queue(db: Session, transaction: SessionTransaction) -> None:
+    """Let a stream leave the queue after its first transaction, like a WebSocket."""
+    shared: Shared | None = db.info.get("shared")
+    if shared and shared.answering and transaction.parent is None:
+        shared.leave_queue()
 
 
 # Several `get_db` of one engine stand in the same queues.
@@ -285,6 +357,13 @@ def in_turn(
     lanes = shared_lanes[engine]
     prepared = WeakSet[Engine]()
 
+    def lane_of(connection: HTTPConnection) -> Lane:
+        """Return the lane of a request. What sends events waits for nobody, like a WebSocket."""
+        lane = lanes[kind_of(connection)]
+        if not sends_events(connection):
+            return lane
+        return Lane(lanes["stream"].queue, lambda engine: unbounded_engine(lane.engine_for(engine)))
+
     async def choose_engine(db: Session, lane: Lane) -> None:
         """Give a new session the connections of its lane."""
         if isinstance(db, Session) and isinstance(db.bind, Engine):
@@ -301,27 +380,40 @@ def in_turn(
             raise TypeError("in_turn stands above a generator, without parameters and not async")
 
         async def for_request(connection: HTTPConnection) -> AsyncIterator[Session]:
+            scope = connection.scope
             # One for a request, whoever asks for it there and in whichever scope.
-            sessions: dict[GetDb, Shared] = connection.scope.setdefault("database_sessions", {})
-            lane = lanes[kind_of(connection)]
+            sessions: dict[GetDb, Shared] = scope.setdefault("database_sessions", {})
+            lane = lane_of(connection)
             if get_db not in sessions:
                 # Who has a place in one queue does not wait in another: two might for each other.
-                release = (lambda: None) if sessions else await lane.queue.turn()
+                release = (lambda: None) if sessions else await lane.queue.turn(lane.places)
                 sessions[get_db] = Shared(get_db, release)
             shared = sessions[get_db]
             shared.holders += 1
-            try:
-                if shared.holders == 1:
-                    await choose_engine(shared.db, lane)
-                yield shared.db
-            except BaseException as error:
+
+            async def leave(error: BaseException | None) -> None:
                 shared.failed = shared.failed or error
-                raise
-            finally:
                 shared.holders -= 1
                 if not shared.holders:
                     del sessions[get_db]
                     await shared.close()
+
+            try:
+                if shared.holders == 1:
+                    await choose_engine(shared.db, lane)
+                    if yields(connection):  # it goes on after all that ends with an endpoint
+                        shared.holders += 1
+                        scope["fastapi_inner_astack"].push_async_exit(
+                            lambda kind, error, traceback: leave(error)
+                        )
+                    if "fastapi_function_astack" in scope:  # FastAPI's, for what ends with it
+                        scope["fastapi_function_astack"].callback(shared.begin_answer)
+                yield shared.db
+            except BaseException as error:
+                await leave(error)
+                raise
+            else:
+                await leave(None)
 
         @wraps(get_db)
         def dependency(connection: HTTPConnection | None = None) -> Any:

@@ -25,7 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from uvicorn.config import STARTUP_FAILURE
 
 from core.answers import UNAVAILABLE
-from core.engines import explain, name_of, read_engine
+from core.engines import close_all, explain, name_of, read_engine
 from core.errors import HANDLERS
 from core.middleware import AnswerErrors, AnswerHead, LimitBody
 from core.settings import Settings
@@ -136,8 +136,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # The last connection to an SQLite file that closes moves what is in app.db-wal to app.db. A
     # database in memory would be gone.
     if not in_memory(engine.url):
-        read_engine(engine).dispose()
-        engine.dispose()
+        close_all(engine)
 
 
 def prepare_tables(database: Database, done: Future[bool], ended: Event) -> None:

@@ -623,7 +623,7 @@ def test_an_override_in_an_app_of_ones_own(engine: Engine, other: "sessionmaker[
 def limits(engine: Engine) -> dict[str, int]:
     """Return how many requests of each kind may have a session at once, but for WebSockets."""
     lanes = lanes_of(engine)
-    del lanes["websocket"]
+    del lanes["websocket"], lanes["stream"], lanes["async_write"]
     for lane in lanes.values():  # no queue lets more through than there are connections
         pool = lane.engine_for(engine).pool
         if isinstance(pool, QueuePool):
@@ -650,7 +650,8 @@ def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
         assert set(limits(one).values()) == {1}
         assert read_engine(one) is unpooled_engine(one) is one
         lanes = lanes_of(one)
-        assert len({lane.queue for kind, lane in lanes.items() if kind != "websocket"}) == 1
+        endless = ("websocket", "stream")
+        assert len({lane.queue for kind, lane in lanes.items() if kind not in endless}) == 1
 
 
 def test_who_listens_on_the_engine_hears_every_connection(

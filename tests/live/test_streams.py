@@ -1,0 +1,162 @@
+"""Streams as FastAPI's documentation shows them, and as many readers of them as there are."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from core.sessions import MAX_WAIT
+from tests.server import Server
+from tests.users import ADA
+
+STREAMS = """
+import asyncio
+import time
+from collections.abc import AsyncIterable, Iterable, Iterator
+
+from fastapi import Depends
+from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from core.sessions import read_only
+from database import SessionDep, get_db
+from main import app
+from models import User
+from schemas import UserRead
+
+
+def count(db: Session) -> int:
+    number = db.query(User).count()
+    db.rollback()
+    return number
+
+
+@app.get("/events/async", response_class=EventSourceResponse)
+async def events_async(db: Session = Depends(get_db)) -> AsyncIterable[int]:
+    while True:
+        yield count(db)
+        await asyncio.sleep(1)
+
+
+@app.get("/events/def", response_class=EventSourceResponse)
+def events(db: SessionDep) -> Iterable[int]:
+    while True:
+        yield count(db)
+        time.sleep(1)
+
+
+@app.get("/events/read-only", response_class=EventSourceResponse)
+@read_only
+def events_read_only(db: SessionDep) -> Iterable[int]:
+    while True:
+        yield count(db)
+        time.sleep(1)
+
+
+@app.get("/events/response")
+def events_response(db: Session = Depends(get_db)) -> StreamingResponse:
+    def send() -> Iterator[str]:
+        while True:
+            yield f"data: {count(db)}\\n\\n"
+            time.sleep(1)
+
+    return StreamingResponse(send(), media_type="text/event-stream")
+
+
+@app.get("/events/lines")
+async def lines_async(db: SessionDep) -> AsyncIterable[int]:
+    while True:
+        yield count(db)
+        await asyncio.sleep(1)
+
+
+@app.get("/events/write-in-read-only", response_class=EventSourceResponse)
+@read_only
+def write(db: SessionDep) -> Iterable[int]:
+    db.execute(text("DELETE FROM \\"user\\""))
+    yield 1
+
+
+@app.get("/export")
+def export(db: SessionDep) -> Iterable[UserRead]:
+    yield from db.scalars(select(User).order_by(User.id))
+
+
+@app.get("/export/async")
+@read_only
+async def export_async(db: Session = Depends(get_db)) -> AsyncIterable[UserRead]:
+    for user in db.scalars(select(User).order_by(User.id)):
+        yield user
+
+
+@app.get("/export/slow")
+def export_slowly(db: SessionDep) -> Iterable[int]:
+    for number in range(3):
+        yield db.query(User).count() + number
+        time.sleep(0.05)
+"""
+ENDLESS = ("async", "def", "read-only", "response", "lines")
+
+
+@contextmanager
+def reading(server: Server, path: str) -> Iterator[socket.socket]:
+    """Read the head and the first bytes of a stream, and keep it open."""
+    host, port = server.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        head, _, body = client.recv(4096).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        assert body or client.recv(4096)
+        yield client
+
+
+@pytest.fixture
+def server(url: str, tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "streams.py").write_text(STREAMS)
+    with Server(url, f"--app-dir={tmp_path}", app="streams:app") as server:
+        server.client.post("/user", json=ADA)
+        yield server
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_endless_readers_hold_up_nobody(server: Server, kind: str) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(reading(server, f"/events/{kind}")) for _ in range(100)]
+        start = time.monotonic()
+        for path in ("/user?user_id=1", "/users?query=ada", "/health", "/livez"):
+            assert server.client.get(path).status_code == 200
+        body = ADA | {"email": "second@example.com"}
+        assert server.client.post("/user", json=body).status_code == 200
+        answers = server.at_once([("GET", "/users", None)] * 100)
+        assert {answer.status_code for answer in answers} == {200}
+        assert time.monotonic() - start < MAX_WAIT
+        for client in clients:  # each of them hears of the second user
+            while b"2\n" not in (heard := client.recv(4096)):
+                assert heard
+    assert server.client.post("/user", json=ADA | {"email": "3@example.com"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/export", "/export/async"])
+def test_a_yield_endpoint_has_its_session(server: Server, path: str) -> None:
+    answers = server.at_once([("GET", path, None)] * 100)
+    assert {answer.status_code for answer in answers} == {200}
+    assert {json.loads(answer.text)["name"] for answer in answers} == {"Ada"}
+
+
+def test_many_slow_exports_are_bounded(server: Server) -> None:
+    """Each keeps its transaction, and so its place in the queue."""
+    answers = server.at_once([("GET", "/export/slow", None)] * 100)
+    assert {answer.text for answer in answers} == {"1\n2\n3\n"}
+
+
+def test_read_only_stays_read_only_in_a_stream(server: Server) -> None:
+    with suppress(httpx2.TransportError):  # it may be told that there is no answer
+        assert server.client.get("/events/write-in-read-only").text == ""
+    assert server.client.get("/user?user_id=1").status_code == 200
