@@ -1,7 +1,10 @@
 """Connections: how many there are, how long we wait for them, and what each is told first."""
 
+import asyncio
 import logging
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -9,6 +12,7 @@ import psycopg
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
+    Connection,
     Engine,
     NullPool,
     QueuePool,
@@ -28,11 +32,16 @@ from core.postgresql import (
     set_local_limits,
     with_limits,
 )
-from core.sqlite import OwnCompiler, in_memory, keep_to_file, only_read, use_wal
+from core.sqlite import OwnCompiler, in_memory, keep_to_file, only_read, use_wal, wait_for_lock
 
 log = logging.getLogger(__name__)
 
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
+IN_LOOP = (
+    "A lock was not free within 20 ms, and async def code cannot wait for it: everybody else would "
+    "wait as well. Write def instead of async def for what uses a session"
+)
+LOOP_LIMIT = 20  # milliseconds
 POOL_SIZE = 10  # connections, in each of the two pools of a process
 RECYCLE = 60  # seconds after which a connection to a replica is made anew
 UNBOUNDED = {"pool_size": 5, "max_overflow": -1}  # keeps five, and opens more if they are in use
@@ -123,6 +132,43 @@ def cannot_write(error: BaseException) -> bool:
     """Tell whether a database has refused a write on a connection that cannot write."""
     on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
     return on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
+
+# ---- Locks and the event loop
+
+
+@contextmanager
+def brief_waits(engine: Engine) -> Iterator[None]:
+    """Wait for no lock for long in the running event loop, where nobody is answered meanwhile.
+
+    Who has the lock may even wait for the loop, to go on and give it back. It is an
+    OperationalError after `LOOP_LIMIT`, and the log says what to write.
+    """
+    loop = asyncio.get_running_loop()
+
+    def in_loop() -> bool:
+        return asyncio._get_running_loop() is loop
+
+    def limit(connection: Connection) -> None:
+        own = connection.get_execution_options()
+        if engine.name == "sqlite":
+            wait_for_lock(connection, LOOP_LIMIT if in_loop() else None)
+        elif in_loop() and not own.get("reads") and own.get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOOP_LIMIT}ms'")
+
+    def explain(context: ExceptionContext) -> None:
+        error = context.original_exception
+        busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+        if in_loop() and (busy or isinstance(error, psycopg.errors.LockNotAvailable)):
+            log.warning(IN_LOOP)
+
+    event.listen(engine, "begin", limit)
+    event.listen(engine, "handle_error", explain)
+    try:
+        yield
+    finally:
+        event.remove(engine, "begin", limit)
+        event.remove(engine, "handle_error", explain)
 
 
 # ---- Engines

@@ -52,6 +52,17 @@ def only_read(engine: Engine, limit: float) -> None:
             connection.info["deadline"] = time.monotonic() + limit
 
 
+def wait_for_lock(connection: Connection, limit: int | None) -> None:
+    """Let a connection wait that many milliseconds for a lock, None: as its URL says."""
+    info = connection.info
+    driver: Any = connection.connection.driver_connection
+    if info.get("lock_limit") != limit:
+        if "timeout" not in info:
+            info["timeout"] = driver.execute("PRAGMA busy_timeout").fetchone()[0]
+        info["lock_limit"] = limit
+        driver.execute(f"PRAGMA busy_timeout = {info['timeout'] if limit is None else limit}")
+
+
 def lock_for_writing(connection: Connection) -> None:
     """Let nobody else write to SQLite before the transaction ends; raises OperationalError if busy.
 

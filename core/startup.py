@@ -25,7 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from uvicorn.config import STARTUP_FAILURE
 
 from core.answers import UNAVAILABLE
-from core.engines import close_all, explain, name_of, read_engine
+from core.engines import brief_waits, close_all, explain, name_of, read_engine
 from core.errors import HANDLERS
 from core.middleware import AnswerErrors, AnswerHead, LimitBody
 from core.settings import Settings
@@ -131,7 +131,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # The garbage collector need not look through what is loaded by now, for it stays: a fifth
     # faster, and the slowest 1 % of the requests take half the time.
     gc.freeze()
-    yield
+    with brief_waits(engine):
+        yield
     ended.set()
     # The last connection to an SQLite file that closes moves what is in app.db-wal to app.db. A
     # database in memory would be gone.

@@ -159,4 +159,4 @@ def test_many_slow_exports_are_bounded(server: Server) -> None:
 def test_read_only_stays_read_only_in_a_stream(server: Server) -> None:
     with suppress(httpx2.TransportError):  # it may be told that there is no answer
         assert server.client.get("/events/write-in-read-only").text == ""
-    assert server.client.get("/user?user_id=1").status_code == 200
+    assert httpx2.get(f"{server.address}/user?user_id=1").status_code == 200
