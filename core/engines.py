@@ -15,13 +15,20 @@ from sqlalchemy import (
     Connection,
     Engine,
     NullPool,
+    PoolProxiedConnection,
     QueuePool,
     create_engine,
     event,
     make_url,
 )
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DataError, DisconnectionError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DisconnectionError,
+    InvalidRequestError,
+    SQLAlchemyError,
+    TimeoutError,
+)
 
 from core.columns import hold_values, json_text
 from core.postgresql import (
@@ -32,6 +39,7 @@ from core.postgresql import (
     set_local_limits,
     with_limits,
 )
+from core.sessions import connections_of
 from core.sqlite import OwnCompiler, in_memory, keep_to_file, only_read, use_wal, wait_for_lock
 
 log = logging.getLogger(__name__)
@@ -40,6 +48,10 @@ READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above
 IN_LOOP = (
     "A lock was not free within 20 ms, and async def code cannot wait for it: everybody else would "
     "wait as well. Write def instead of async def for what uses a session"
+)
+NO_CONNECTION = (
+    "No connection is free, and async def code cannot wait for one. Close the session of a "
+    "middleware before it calls the app; write def instead of async def for what uses a session"
 )
 LOOP_LIMIT = 20  # milliseconds
 POOL_SIZE = 10  # connections, in each of the two pools of a process
@@ -134,15 +146,16 @@ def cannot_write(error: BaseException) -> bool:
     return on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
 
-# ---- Locks and the event loop
+# ---- What waits in the event loop
 
 
 @contextmanager
 def brief_waits(engine: Engine) -> Iterator[None]:
-    """Wait for no lock for long in the running event loop, where nobody is answered meanwhile.
+    """Wait for nothing for long in the running event loop, where nobody is answered meanwhile.
 
-    Who has the lock may even wait for the loop, to go on and give it back. It is an
-    OperationalError after `LOOP_LIMIT`, and the log says what to write.
+    Who has a lock or a connection may even wait for the loop, to go on and give it back. A lock
+    that is not free within `LOOP_LIMIT` is an OperationalError, and the log says what to write; a
+    pool without a free connection is a TimeoutError.
     """
     loop = asyncio.get_running_loop()
 
@@ -162,11 +175,25 @@ def brief_waits(engine: Engine) -> Iterator[None]:
         if in_loop() and (busy or isinstance(error, psycopg.errors.LockNotAvailable)):
             log.warning(IN_LOOP)
 
+    connect = engine.raw_connection
+
+    def connect_at_once() -> PoolProxiedConnection:
+        pool = engine.pool
+        if (
+            in_loop()
+            and isinstance(pool, QueuePool)
+            and pool.checkedout() >= connections_of(engine)
+        ):
+            raise TimeoutError(NO_CONNECTION)
+        return connect()
+
+    vars(engine)["raw_connection"] = connect_at_once
     event.listen(engine, "begin", limit)
     event.listen(engine, "handle_error", explain)
     try:
         yield
     finally:
+        vars(engine)["raw_connection"] = connect
         event.remove(engine, "begin", limit)
         event.remove(engine, "handle_error", explain)
 

@@ -30,16 +30,24 @@ class LimitBody:
 
 
 class AnswerHead:
-    """ASGI middleware that answers HEAD as GET, without the body, which the server leaves out."""
+    """ASGI middleware that answers HEAD as GET, without the body.
+
+    uvicorn leaves it out as well, but not every server, and not what stands for one in a cloud.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
-        await self.app(scope, receive, send)
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            await send({**message, "body": b""} if "body" in message else message)
+
+        await self.app({**scope, "method": "GET"}, receive, send_head)
 
 
 class AnswerErrors:
