@@ -55,8 +55,13 @@ def precondition(if_match: str | None) -> Expected | None:
 def created_response(request: Request, row: BaseModel, path: str) -> Response:
     """Return a new row, and where it is; with the status that the decorator of the call names."""
     response = row_response(row, request.scope["route"].status_code or 200)
-    response.headers["Location"] = f"{request.scope['root_path']}{path}"
+    response.headers["Location"] = f"{root(request)}{path}"
     return response
+
+
+def root(request: Request) -> str:
+    """Return what stands before the paths of the app for a client, like the prefix of a proxy."""
+    return str(request.scope["root_path"]).rstrip("/")
 
 
 def page_response(request: Request, asked: ListQuery, page: Page) -> Response:
@@ -86,4 +91,6 @@ def page_response(request: Request, asked: ListQuery, page: Page) -> Response:
 def link(request: Request, rel: str, **place: int | None) -> str:
     """Return one link of a Link header (RFC 8288): the same question, with another place."""
     asked = {key: value for key, value in request.query_params.items() if key not in PLACES}
-    return f'<{request.scope["path"]}?{urlencode(asked | place)}>; rel="{rel}"'
+    # The path has the prefix if the server or a mount has set it, and not if FastAPI has.
+    path = request.scope["path"].removeprefix(f"{root(request)}/").removeprefix("/")
+    return f'<{root(request)}/{path}?{urlencode(asked | place)}>; rel="{rel}"'
