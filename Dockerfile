@@ -15,10 +15,11 @@ COPY core core
 COPY migrations migrations
 # The only folder that may be written to: the rest of the system may be mounted read-only.
 RUN install --directory --owner=10001 --group=10001 /data
-ENV DATABASE_URL=sqlite:////data/app.db
+ENV DATABASE_URL=sqlite:////data/app.db PORT=8000
 VOLUME /data
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/livez', timeout=2)"]
+HEALTHCHECK CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$PORT/livez', timeout=2)"
 # One worker: an orchestrator starts more containers, and sees how each of them ends.
-CMD ["uvicorn", "main:app", "--host", "0.0.0.0", "--timeout-graceful-shutdown", "10"]
+# Platforms say in PORT where it has to listen. `exec`: it is told to stop, and not a shell.
+CMD ["sh", "-c", "exec uvicorn main:app --host 0.0.0.0 --port $PORT --timeout-graceful-shutdown 10"]

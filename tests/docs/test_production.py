@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,20 +13,19 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
-from fastapi.testclient import TestClient
+import yaml
 
 from core.settings import check_url
-from main import app
 from tests.clients import Writers, all_emails, wait_until
 from tests.docs.reader import blocks, commands
 from tests.processes import debian_postgresql
-from tests.server import ROOT, Server, free_port
+from tests.server import ROOT, Server, free_port, postgresql_over_tcp
 from tests.users import ADA
 
 PAGE = (ROOT / "docs" / "production.md").read_text()
 # The tests of telemetry run two of them, and that of containers looks at compose.yaml.
-TESTED = {"sh serve", "sh ", "yaml probes", "sql standby", "sql index", "console backup"}
-TESTED |= {"console sqlite", "sh telemetry", "python private.py", "sh compose"}
+TESTED = {"sh serve", "sh ", "sh port", "sql standby", "sql index", "console backup"}
+TESTED |= {"console sqlite", "sh telemetry", "python private.py", "python tokens.py", "sh compose"}
 
 
 def found(kind: str) -> list[str]:
@@ -69,13 +69,80 @@ def test_urls() -> None:
         check_url(url)
 
 
-def test_probes() -> None:
-    (text,) = found("yaml probes")
-    client = TestClient(app)
-    paths = re.findall(r"path: ([^,]+),", text)
-    assert paths == ["/livez", "/health"]
-    for path in paths:
-        assert client.get(path).status_code == 200
+def test_a_port_of_a_platform(tmp_path: Path) -> None:
+    (command,) = found("sh port")
+    port = str(free_port())
+    program = str(Path(sys.executable).with_name("uvicorn"))
+    environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/app.db", "PORT": port}
+    with subprocess.Popen(
+        ["sh", "-c", f"exec {command.replace('uvicorn', program).replace('0.0.0.0', '127.0.0.1')}"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: is_up(f"http://127.0.0.1:{port}/livez"))
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM  # its graceful end
+
+
+def is_up(address: str) -> bool:
+    try:
+        return httpx2.get(address).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("options", "scheme"), [((), "http"), (("--forwarded-allow-ips=*",), "https")]
+)
+def test_a_socket_in_a_file(tmp_path: Path, options: tuple[str, ...], scheme: str) -> None:
+    """Behind one, uvicorn has to be told to believe the proxy."""
+    code = (
+        "@app.get('/scheme')\ndef scheme(request: Request) -> str:\n    return request.url.scheme\n"
+    )
+    (tmp_path / "own.py").write_text(f"from fastapi import Request\nfrom main import app\n{code}")
+    path = f"{tmp_path}/app.sock"
+    command = [sys.executable, "-m", "uvicorn", "own:app", f"--app-dir={tmp_path}"]
+    with subprocess.Popen(
+        [*command, f"--uds={path}", *options],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path}/app.db"},
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: Path(path).exists())
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=path)) as client:
+            answer = client.get("http://app/scheme", headers={"X-Forwarded-Proto": "https"})
+        assert answer.json() == scheme
+        process.terminate()
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_kubernetes(end: str) -> None:
+    """By its schemas; and what a pod runs, with a secret as it is, or made with `echo`."""
+    path = ROOT / "examples" / "kubernetes.yaml"
+    secret, deployment, service = yaml.safe_load_all(path.read_text())
+    program = Path(sys.executable).with_name("kubernetes-validate")
+    subprocess.run([program, "--strict", "--quiet", path], check=True)
+    pod = deployment["spec"]["template"]
+    assert deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+    (migrations,), (app,) = pod["spec"]["initContainers"], pod["spec"]["containers"]
+    assert migrations["envFrom"] == app["envFrom"] == [{"secretRef": secret["metadata"]}]
+    (variable,) = secret["stringData"]
+    (listens,) = app["ports"]
+    assert f"PORT={listens['containerPort']}" in (ROOT / "Dockerfile").read_text()
+    with postgresql_over_tcp() as url:
+        # Two pods begin at once.
+        command = [sys.executable, "-m", *migrations["command"]]
+        environment = os.environ | {variable: url + end}
+        pods = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in range(2)]
+        assert [each.wait(60) for each in pods] == [0, 0]
+        with Server(url + end) as server:
+            for probe in ("livenessProbe", "readinessProbe"):
+                assert server.client.get(app[probe]["httpGet"]["path"]).status_code == 200
+            assert server.client.get("/users").json() == []
+            server.process.terminate()
+            assert server.process.wait(20) == -signal.SIGTERM  # its graceful end
 
 
 def test_sql() -> None:

@@ -5,28 +5,25 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.server import Server, postgresql_over_tcp
+from tests.docs.reader import blocks
+from tests.server import ROOT, Server, postgresql_over_tcp
 from tests.users import ADA
 
-# https://docs.sqlalchemy.org/en/21/core/engines.html#generating-dynamic-authentication-tokens
+PAGE = (ROOT / "docs" / "production.md").read_text()
+(RECIPE,) = [block for _, name, block in blocks(PAGE) if name == "tokens.py"]
 TOKENS = """
 from uuid import uuid4
 
 import psycopg
-from sqlalchemy import event
-
-from database import engine
-from main import app as app
 
 tokens = []
 
 
-@event.listens_for(engine, "do_connect")
-def provide_token(dialect, record, arguments, options):
+def new_token():
     tokens.append(uuid4().hex)
     with psycopg.connect("{admin}", autocommit=True) as connection:
         connection.execute(f"ALTER ROLE app PASSWORD '{{tokens[-1]}}'")
-    options["password"] = tokens[-1]
+    return tokens[-1]
 
 
 @app.get("/tokens")
@@ -44,7 +41,7 @@ def test_a_password_that_changes_with_each_connection(tmp_path: Path) -> None:
             access = Path(row[0])
             access.write_text("host all app all scram-sha-256\n" + access.read_text())
             connection.execute("SELECT pg_reload_conf()")
-        (tmp_path / "tokens.py").write_text(TOKENS.format(admin=admin))
+        (tmp_path / "tokens.py").write_text(RECIPE + TOKENS.format(admin=admin))
         url = admin.replace("postgres@", "app@")
         with Server(url, f"--app-dir={tmp_path}", app="tokens:app") as server:
             started = server.client.get("/tokens").json()
