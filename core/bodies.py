@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 # PostgreSQL cannot store the character NUL. And when a name is printed in a terminal, control
@@ -16,7 +16,9 @@ NO_CONTROL = f"^[^{BAD}]*$"
 TO_BE_SEEN = rf"^[^{BAD}]*[^{BAD}\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff][^{BAD}]*$"
 
 BIGGEST = 2**63 - 1  # in PostgreSQL's bigint, and SQLite's INTEGER
-RowId = Annotated[int, Field(ge=1, le=BIGGEST, examples=[1])]
+# In /openapi.json, FastAPI writes a `maximum` as a float, and such a big one is not exact.
+INT64 = WithJsonSchema({"type": "integer", "format": "int64", "minimum": 1, "examples": [1]})
+RowId = Annotated[int, Field(ge=1, le=BIGGEST), INT64]
 
 MISTAKES = 100  # so many are said, and how many there are
 PIECE = 10  # rows that are looked at again, until so many are found

@@ -24,10 +24,18 @@ from core.columns import NO_SCALARS, python_type
 
 # How far lists are counted. To count a million rows takes longer than all the rest of the answer.
 COUNTED = 10_000
-# ?is_active= is what a form sends if nothing was chosen: where the value may be null, it is.
+# ?is_active= is what a form sends if nothing was chosen, and ?is_active=null some JavaScript. (But
+# a text may be "null".)
 EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
+NULL_IS_NONE = BeforeValidator(lambda value: None if value in ("", "null") else value)
 
 Asked = TypeVar("Asked", bound="ListQuery")
+
+
+def not_null(schema: dict[str, Any]) -> None:
+    """Say of what may be left out that it is never null: nothing in a URL or a header is."""
+    value, _ = schema.pop("anyOf")
+    schema.update(value)
 
 
 class ListQuery(BaseModel):
@@ -42,10 +50,11 @@ class ListQuery(BaseModel):
     order_by: str = "id"
     after: Annotated[
         Annotated[int, Field(ge=0, le=BIGGEST)] | None,
-        EMPTY_IS_NONE,
+        NULL_IS_NONE,
         Field(
             description="Start after the one with this id, or with 0 at the start, in place of "
-            "`page`: the next page takes no longer than the first, however many there are"
+            "`page`: the next page takes no longer than the first, however many there are",
+            json_schema_extra=not_null,
         ),
     ] = None
 
@@ -78,8 +87,10 @@ def query_model(
         text = Annotated[str, Field(description=about, max_length=254, pattern=NO_NUL)]
         fields["query"] = (text, "")
     for column in filters:
-        only = Field(description=column.doc or f"Only those with this {column.name}")
-        fields[column.name] = (Annotated[value_of(column) | None, EMPTY_IS_NONE, only], None)
+        about = column.doc or f"Only those with this {column.name}"
+        only = Field(description=about, json_schema_extra=not_null)
+        empty = EMPTY_IS_NONE if isinstance(column.type, String) else NULL_IS_NONE
+        fields[column.name] = (Annotated[value_of(column) | None, empty, only], None)
     return create_model(name, __base__=ListQuery, __doc__=ListQuery.__doc__, **fields)
 
 

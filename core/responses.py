@@ -9,11 +9,13 @@ from fastapi import Header, Request, Response
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from core.queries import COUNTED, ListQuery
+from core.queries import COUNTED, ListQuery, not_null
 from core.rows import Expected, Page
 
 # Two people edit the same row: with this header, the second learns of the first.
-IfMatch = Annotated[str | None, Header(description="Only if it still has this `ETag`")]
+IfMatch = Annotated[
+    str | None, Header(description="Only if it still has this `ETag`", json_schema_extra=not_null)
+]
 
 PLACES = ("page", "after")  # the parameters that say where a page begins
 

@@ -250,6 +250,15 @@ def test_bad_parameters(client: TestClient, path: str) -> None:
     assert set(response.json()["detail"][0]) == {"type", "loc", "msg"}
 
 
+@pytest.mark.parametrize("nothing", ["", "null"])
+def test_what_a_form_or_a_client_sends_for_nothing(client: TestClient, nothing: str) -> None:
+    create(client, ADA)
+    for parameters in (f"is_active={nothing}&after={nothing}", f"after={nothing}&page=1"):
+        answer = client.get(f"/users?{parameters}")
+        assert (answer.status_code, len(answer.json())) == (200, 1)
+        assert answer.headers["X-Total-Count"] == "1"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "sent", "name"),
     [

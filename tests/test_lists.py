@@ -245,6 +245,8 @@ def test_what_a_filter_finds(shop: TestClient) -> None:
         ("sold_at=2026-01-01T12:00:00Z", lambda each: each["sold_at"] == "2026-01-01T12:00:00Z"),
         ("sku=a-000", lambda each: each["sku"] == "a-000"),
         ("shop_id=", lambda each: True),
+        ("shop_id=null&price=null", lambda each: True),
+        ("sku=null", lambda each: each["sku"] == "null"),
         ("shop_id=1&size=0", lambda each: each["shop_id"] == 1 and each["size"] == 0),
         ("price=1e30", lambda each: False),
         ("query=B-0", lambda each: each["sku"].startswith("B-0")),

@@ -54,6 +54,8 @@ with Client(base_url=sys.argv[1]) as client:
         found = re.search('page=([0-9]+)>; rel="next"', answer.headers["Link"])
         page = found and int(found[1])
     assert seen == [1, 2, 3, 4, 5]
+    stale = change_user.sync(1, client=client, body=UserChanges(name="x"), if_match='"other"')
+    assert isinstance(stale, Detail)
     changed = change_user.sync(1, client=client, body=UserChanges(is_active=False))
     assert changed.is_active is False
     assert lesson_read_user.sync(client=client, user_id=1) == changed
