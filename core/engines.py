@@ -40,7 +40,15 @@ from core.postgresql import (
     with_limits,
 )
 from core.sessions import connections_of
-from core.sqlite import OwnCompiler, in_memory, keep_to_file, only_read, use_wal, wait_for_lock
+from core.sqlite import (
+    OwnCompiler,
+    folder_that_is_closed,
+    in_memory,
+    keep_to_file,
+    only_read,
+    use_wal,
+    wait_for_lock,
+)
 
 log = logging.getLogger(__name__)
 
@@ -374,4 +382,6 @@ def name_of(bind: Engine) -> str:
 def explain(error: SQLAlchemyError, bind: Engine) -> str:
     """Return in one line which database cannot be used, and why."""
     reason = " ".join(str(getattr(error, "orig", error)).split())
+    if folder := folder_that_is_closed(bind.url):
+        reason += f". SQLite has to write in its folder as well, and nobody may in {folder}"
     return f"Database error: cannot use {name_of(bind)}: {reason}"

@@ -124,7 +124,10 @@ async def unreadable_body(request: Request, error: HTTPException) -> Response:
     """Answer 422, where FastAPI answers 400, to a body too garbled or too deep for a parser."""
     if error.detail != "There was an error parsing the body":
         return await http_exception_handler(request, error)  # somebody's own 400
-    return unprocessable([{"type": "json_invalid", "loc": ["body"], "msg": "JSON decode error"}])
+    message = "JSON decode error"
+    if isinstance(error.__cause__, UnicodeDecodeError):  # PowerShell 5 sends Latin-1
+        message += ": send text in UTF-8, and nothing compressed"
+    return unprocessable([{"type": "json_invalid", "loc": ["body"], "msg": message}])
 
 
 def unprocessable(errors: Sequence[Mapping[str, Any]]) -> Response:

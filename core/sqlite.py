@@ -144,6 +144,12 @@ def path_of(url: URL) -> str | None:
     return os.path.abspath(name) if plain and not name.startswith("file:") else None
 
 
+def folder_that_is_closed(url: URL) -> str | None:
+    """Return the folder of a database, if nobody here may write in it."""
+    folder = os.path.dirname(path_of(url) or "")
+    return folder if os.path.isdir(folder) and not os.access(folder, os.W_OK) else None
+
+
 def file_at(path: str) -> File:
     """Return what tells a file from all others, if there is one at `path`."""
     try:

@@ -1,5 +1,6 @@
 """Bad input gets a clear answer and changes nothing."""
 
+import gzip
 import json
 import traceback
 from typing import Any
@@ -186,6 +187,18 @@ def test_why_json_cannot_be_read(
 ) -> None:
     (mistake,) = client.post("/user", content=content, headers=JSON).json()["detail"]
     assert mistake == {"type": "json_invalid", "loc": ["body", place], "msg": reason}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"name": "Zoé"}'.encode("latin-1"), gzip.compress(b"{}")],
+    ids=["latin-1", "gzip"],
+)
+def test_a_body_in_another_encoding(client: TestClient, content: bytes) -> None:
+    """As PowerShell 5 sends it, or who compresses what is sent."""
+    (mistake,) = client.post("/user", content=content, headers=JSON).json()["detail"]
+    reason = "JSON decode error: send text in UTF-8, and nothing compressed"
+    assert mistake == {"type": "json_invalid", "loc": ["body"], "msg": reason}
 
 
 def test_a_body_that_is_not_declared_as_json(client: TestClient) -> None:

@@ -1,6 +1,10 @@
 """A server starts while its database is away, busy, or not the one that it needs."""
 
 import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +125,26 @@ print(threading.active_count())
     with stopped(postgres_server):
         done = run_python("-c", script, folder=ROOT, DATABASE_URL=postgres_server.get_uri())
     assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+def test_a_folder_in_which_nobody_may_write(tmp_path: Path) -> None:
+    """SQLite says that the file is read-only, which it is not."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    file = folder / "app.db"
+    sqlite3.connect(file).execute("PRAGMA journal_mode = WAL").close()
+    folder.chmod(0o555)
+    as_anybody = ["setpriv", "--bounding-set=-dac_override"] if os.getuid() == 0 else []
+    done = subprocess.run(
+        [*as_anybody, sys.executable, "-m", "uvicorn", "main:app", f"--port={free_port()}"],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": f"sqlite:///{file}"},
+        capture_output=True,
+        text=True,
+    )
+    folder.chmod(0o755)
+    assert done.returncode != 0
+    assert f"SQLite has to write in its folder as well, and nobody may in {folder}\n" in done.stderr
 
 
 @pytest.mark.parametrize("away", [True, False])
