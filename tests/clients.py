@@ -147,3 +147,15 @@ def send(server: Server, text: str) -> socket.socket:
     connection.connect(("127.0.0.1", int(server.address.rpartition(":")[2])))
     connection.sendall(text.encode())
     return connection
+
+
+@contextmanager
+def reading(server: Server, path: str) -> Iterator[socket.socket]:
+    """Read the head and the first bytes of a stream, and keep it open."""
+    host, port = server.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        head, _, body = client.recv(4096).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        assert body or client.recv(4096)
+        yield client

@@ -13,6 +13,7 @@ PAGES = {
     "docs/build-on-it.md": "docs/build-on-it.fr.md",
     "docs/migrations.md": "docs/migrations.fr.md",
     "docs/your-app.md": "docs/your-app.fr.md",
+    "docs/with.md": "docs/with.fr.md",
 }
 
 

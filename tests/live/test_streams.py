@@ -1,16 +1,16 @@
 """Streams as FastAPI's documentation shows them, and as many readers of them as there are."""
 
 import json
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from core.sessions import MAX_WAIT
+from tests.clients import reading
 from tests.server import Server
 from tests.users import ADA
 
@@ -103,18 +103,6 @@ def export_slowly(db: SessionDep) -> Iterable[int]:
         time.sleep(0.05)
 """
 ENDLESS = ("async", "def", "read-only", "response", "lines")
-
-
-@contextmanager
-def reading(server: Server, path: str) -> Iterator[socket.socket]:
-    """Read the head and the first bytes of a stream, and keep it open."""
-    host, port = server.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        head, _, body = client.recv(4096).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        assert body or client.recv(4096)
-        yield client
 
 
 @pytest.fixture
