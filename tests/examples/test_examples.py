@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from examples import posts, transfer
 from models import User
 from tests.examples.conftest import Run
-from tests.processes import run_python, running_postgres
+from tests.processes import node, run_python, running_postgres
 from tests.server import Server
 
 NOWHERE = "postgresql://user:secret@127.0.0.1:1/nowhere"
@@ -241,3 +241,15 @@ def test_postgres_after_one_that_was_killed(tmp_path: Path) -> None:
         assert process.wait(30) == 0
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url)
+
+
+def test_admin_front_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages of React Admin and Refine; and a browser reads the answers."""
+    monkeypatch.setenv("CORS_ORIGINS", "http://localhost:5173")
+    with Server(url, app="examples.admin:app") as server:
+        assert node("node", "admin.mjs", f"{server.address}/admin") == "done\n"
+        headers = {"Origin": "http://localhost:5173"}
+        answer = server.client.get("/admin/users", headers=headers)
+        assert answer.headers.get_list("Access-Control-Allow-Origin") == ["http://localhost:5173"]
+        assert "X-Total-Count" in answer.headers["Access-Control-Expose-Headers"]
+        assert server.client.get("/users").status_code == 200
