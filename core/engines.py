@@ -166,11 +166,16 @@ def brief_waits(engine: Engine) -> Iterator[None]:
     pool without a free connection is a TimeoutError.
     """
     loop = asyncio.get_running_loop()
+    used = False  # up to now, in the loop
 
     def in_loop() -> bool:
         return asyncio._get_running_loop() is loop
 
     def limit(connection: Connection) -> None:
+        nonlocal used
+        used = used or in_loop()
+        if not used:
+            return
         own = connection.get_execution_options()
         if engine.name == "sqlite":
             wait_for_lock(connection, LOOP_LIMIT if in_loop() else None)

@@ -12,9 +12,9 @@ This file needs no other: beside an app of your own, one line above its `get_db`
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -83,7 +83,7 @@ def kind_of(connection: HTTPConnection) -> str:
     # On SQLite, a GET waits in a queue of its own, since most of them only read.
     if marked or connection.scope.get("method") in ("GET", "HEAD"):
         return marked or "get"
-    return "async_write" if iscoroutinefunction(endpoint) else "write"
+    return "async_write" if is_async(endpoint) else "write"
 
 
 def sends_events(connection: HTTPConnection) -> bool:
@@ -91,9 +91,15 @@ def sends_events(connection: HTTPConnection) -> bool:
     return getattr(connection.scope.get("route"), "is_sse_stream", False)
 
 
-def yields(connection: HTTPConnection) -> bool:
+@cache  # not to look at it anew for each request
+def is_async(endpoint: Callable[..., Any] | None) -> bool:
+    """Tell whether an endpoint runs in the event loop."""
+    return iscoroutinefunction(endpoint)
+
+
+@cache
+def yields(endpoint: Callable[..., Any] | None) -> bool:
     """Tell whether an endpoint is a generator, which runs while the answer is sent."""
-    endpoint = connection.scope.get("endpoint")
     return isgeneratorfunction(endpoint) or isasyncgenfunction(endpoint)
 
 
@@ -120,9 +126,7 @@ class Queue:
         self.waiting = 0
         self.timeouts = 0  # since the start
         # A server has one event loop, but each TestClient has its own.
-        self.lines = WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[asyncio.Lock, asyncio.Semaphore]
-        ]()
+        self.lines = WeakKeyDictionary[asyncio.AbstractEventLoop, Line]()
         queues.add(self)
 
     async def turn(self, wanted: int = 1) -> Callable[[], None]:
@@ -130,45 +134,27 @@ class Queue:
 
         No place has been taken then.
         """
-        line, places = self.lines.setdefault(
-            asyncio.get_running_loop(), (asyncio.Lock(), asyncio.Semaphore(self.limit))
-        )
-        taken = 0
-
-        async def take() -> None:
-            nonlocal taken
-            async with line:  # or two might have one each, and wait for that of the other
-                while taken < wanted:
-                    await places.acquire()
-                    taken += 1
-
-        def give_back() -> None:
-            for _ in range(taken):
-                places.release()
-
-        try:
-            if wanted > 1 or line.locked() or places.locked():
-                await self.wait(take)
-            else:
-                await take()  # at once
-        except BaseException:
-            give_back()
-            raise
-        self.used += taken
+        loop = asyncio.get_running_loop()
+        line = self.lines.get(loop) or self.lines.setdefault(loop, Line(self.limit))
+        if wanted == 1 and line.is_free():
+            await line.places.acquire()  # at once
+        else:
+            await self.wait(line, wanted)
+        self.used += wanted
 
         def release() -> None:
-            self.used -= taken
-            give_back()
+            self.used -= wanted
+            line.give_back(wanted)
 
         return release
 
-    async def wait(self, take: Callable[[], Awaitable[None]]) -> None:
-        """Wait until places are free, and take them."""
+    async def wait(self, line: "Line", wanted: int) -> None:
+        """Wait until places are free."""
         start = time.monotonic()
         self.waiting += 1
         try:
             async with asyncio.timeout(MAX_WAIT):
-                await take()
+                await line.take(wanted)
         except TimeoutError:
             self.timeouts += 1
             raise BusyError(f"no session was free within {MAX_WAIT} s") from None
@@ -176,6 +162,35 @@ class Queue:
             self.waiting -= 1
             for tell in listeners:
                 tell(self, time.monotonic() - start)
+
+
+class Line:
+    """Those who wait in a queue, in one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        self.places = asyncio.Semaphore(limit)
+        # One who wants several places takes them while nobody else takes any. Or two might have
+        # one each, and wait for that of the other.
+        self.taking = asyncio.Lock()
+
+    def is_free(self) -> bool:
+        """Tell whether a place can be had at once."""
+        return not (self.taking.locked() or self.places.locked())
+
+    async def take(self, wanted: int) -> None:
+        """Take as many places, or none, if it is cancelled."""
+        async with self.taking:
+            for taken in range(wanted):
+                try:
+                    await self.places.acquire()
+                except BaseException:
+                    self.give_back(taken)
+                    raise
+
+    def give_back(self, number: int) -> None:
+        """Give places back."""
+        for _ in range(number):
+            self.places.release()
 
 
 # For core/telemetry.py: the queues that there are, and who is told how long somebody has waited.
@@ -401,7 +416,8 @@ def in_turn(
             try:
                 if shared.holders == 1:
                     await choose_engine(shared.db, lane)
-                    if yields(connection):  # it goes on after all that ends with an endpoint
+                    if yields(scope.get("endpoint")):
+                        # It goes on after all that ends with an endpoint.
                         shared.holders += 1
                         scope["fastapi_inner_astack"].push_async_exit(
                             lambda kind, error, traceback: leave(error)
