@@ -136,7 +136,7 @@ class Queue:
         """
         loop = asyncio.get_running_loop()
         line = self.lines.get(loop) or self.lines.setdefault(loop, Line(self.limit))
-        if wanted == 1 and line.is_free():
+        if wanted == 1 and not line.places.locked():
             await line.places.acquire()  # at once
         else:
             await self.wait(line, wanted)
@@ -169,17 +169,16 @@ class Line:
 
     def __init__(self, limit: int) -> None:
         self.places = asyncio.Semaphore(limit)
-        # One who wants several places takes them while nobody else takes any. Or two might have
-        # one each, and wait for that of the other.
-        self.taking = asyncio.Lock()
-
-    def is_free(self) -> bool:
-        """Tell whether a place can be had at once."""
-        return not (self.taking.locked() or self.places.locked())
+        # Who wants several places: one at a time, or two might have one each, and wait for the
+        # other's.
+        self.taking_several = asyncio.Lock()
 
     async def take(self, wanted: int) -> None:
         """Take as many places, or none, if it is cancelled."""
-        async with self.taking:
+        if wanted == 1:
+            await self.places.acquire()
+            return
+        async with self.taking_several:
             for taken in range(wanted):
                 try:
                     await self.places.acquire()
