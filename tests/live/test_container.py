@@ -52,6 +52,12 @@ class Engine:
         options = ("--runtime", "runc", "--cgroup-manager", "cgroupfs")
         return run("podman", *self.storage, *options, *arguments)
 
+    def stop(self, name: str) -> None:
+        """Tell a container to stop, which it does by itself, and take it away."""
+        self.podman("kill", "--signal=TERM", name)
+        assert self.podman("wait", name) == "0"
+        self.podman("rm", name)
+
     def build(self, folder: Path) -> None:
         """Build the image, on Debian's Python in the place of the one that it names."""
         debian = f"{folder}/debian"
@@ -87,7 +93,7 @@ def test_the_image() -> None:
 
 def check_image(engine: Engine) -> None:
     port = free_port()
-    app = ("run", "--detach", "--rm", f"--env=PORT={port}", *RUN)
+    app = ("run", "--detach", f"--env=PORT={port}", *RUN)
     client = httpx2.Client(base_url=f"http://127.0.0.1:{port}")
     with postgresql_over_tcp() as url, client:
         database = f"--env=DATABASE_URL={url}"
@@ -105,15 +111,13 @@ def check_image(engine: Engine) -> None:
         with pytest.raises(AssertionError, match="No module named pytest"):
             engine.podman("exec", "app", "python", "-m", "pytest")
         # Without a word about a database, the data is kept in a volume. Nobody is killed.
-        engine.podman("kill", "--signal=TERM", "app")
-        assert engine.podman("wait", "app") == "0"
+        engine.stop("app")
         for users in (0, 1):
             engine.podman(*app, "--name=alone", "--volume=users:/data", "users")
             wait_until(lambda: answers(client))
             assert len(client.get("/users").json()) == users
             client.post("/users", json=ADA)
-            engine.podman("kill", "--signal=TERM", "alone")
-            assert engine.podman("wait", "alone") == "0"
+            engine.stop("alone")
     wrong = "--env=DATABASE_URL=sqlite:////no/such/folder/app.db"
     with pytest.raises(AssertionError, match="Application startup failed"):
         engine.podman("run", wrong, *RUN, "users")

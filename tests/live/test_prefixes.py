@@ -1,5 +1,6 @@
 """The app at an address that has a prefix, and where something else stands for its server."""
 
+import asyncio
 import json
 from io import BytesIO
 from pathlib import Path
@@ -79,7 +80,11 @@ def ask_gateway(app: FastAPI, method: str, path: str, **query: str) -> dict[str,
         "isBase64Encoded": False,
     }
     context: Any = None
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # Mangum would make one, and not close it
     answer: dict[str, Any] = Mangum(app, lifespan="off")(event, context)
+    loop.close()
+    asyncio.set_event_loop(None)
     return answer
 
 
