@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
-    Connection,
     Engine,
     NullPool,
     PoolProxiedConnection,
@@ -41,6 +41,7 @@ from core.postgresql import (
 )
 from core.sessions import connections_of
 from core.sqlite import (
+    LOCK_LIMIT,
     OwnCompiler,
     folder_that_is_closed,
     in_memory,
@@ -157,58 +158,61 @@ def cannot_write(error: BaseException) -> bool:
 # ---- What waits in the event loop
 
 
+loops = WeakSet[asyncio.AbstractEventLoop]()  # in which requests are answered
+
+
+def in_loop() -> bool:
+    """Tell whether this runs in the event loop of a server, where nobody is answered meanwhile."""
+    loop = asyncio._get_running_loop()
+    return loop is not None and loop in loops
+
+
 @contextmanager
 def brief_waits(engine: Engine) -> Iterator[None]:
-    """Wait for nothing for long in the running event loop, where nobody is answered meanwhile.
+    """Wait for nothing for long in the running event loop.
 
     Who has a lock or a connection may even wait for the loop, to go on and give it back. A lock
     that is not free within `LOOP_LIMIT` is an OperationalError, and the log says what to write; a
     pool without a free connection is a TimeoutError.
     """
-    loop = asyncio.get_running_loop()
-    used = False  # up to now, in the loop
-
-    def in_loop() -> bool:
-        return asyncio._get_running_loop() is loop
-
-    def limit(connection: Connection) -> None:
-        nonlocal used
-        used = used or in_loop()
-        if not used:
-            return
-        own = connection.get_execution_options()
-        if engine.name == "sqlite":
-            wait_for_lock(connection, LOOP_LIMIT if in_loop() else None)
-        elif in_loop() and not own.get("reads") and own.get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOOP_LIMIT}ms'")
-
-    def explain(context: ExceptionContext) -> None:
-        error = context.original_exception
-        busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-        if in_loop() and (busy or isinstance(error, psycopg.errors.LockNotAvailable)):
-            log.warning(IN_LOOP)
-
     connect = engine.raw_connection
 
     def connect_at_once() -> PoolProxiedConnection:
-        pool = engine.pool
-        if (
-            in_loop()
-            and isinstance(pool, QueuePool)
-            and pool.checkedout() >= connections_of(engine)
-        ):
-            raise TimeoutError(NO_CONNECTION)
+        if in_loop() and isinstance(engine.pool, QueuePool):
+            free = connections_of(engine) - engine.pool.checkedout()
+            if free <= 0:
+                raise TimeoutError(NO_CONNECTION)
         return connect()
 
+    loop = asyncio.get_running_loop()
     vars(engine)["raw_connection"] = connect_at_once
-    event.listen(engine, "begin", limit)
-    event.listen(engine, "handle_error", explain)
+    loops.add(loop)
     try:
         yield
     finally:
         vars(engine)["raw_connection"] = connect
-        event.remove(engine, "begin", limit)
-        event.remove(engine, "handle_error", explain)
+        loops.discard(loop)
+
+
+def begin_on_sqlite(connection: Any) -> None:
+    """Begin a transaction that waits for a lock as long as it may wait here."""
+    here = in_loop()
+    if here or connection.info.get(LOCK_LIMIT):
+        wait_for_lock(connection, LOOP_LIMIT if here else None)
+
+
+def begin_on_postgresql(connection: Any) -> None:
+    """Do the same, in the transaction that psycopg begins with its first statement."""
+    if in_loop():
+        connection.cursor().execute(f"SET LOCAL lock_timeout = '{LOOP_LIMIT}ms'")
+
+
+def explain_lock(context: ExceptionContext) -> None:
+    """Say in the log why nobody has waited for a lock."""
+    error = context.original_exception
+    busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    if (busy or isinstance(error, psycopg.errors.LockNotAvailable)) and in_loop():
+        log.warning(IN_LOOP)
 
 
 # ---- Engines
@@ -267,8 +271,8 @@ def with_events(engine: Engine) -> Engine:
         event.listen(engine, "handle_error", number_on)
     elif engine.name == "sqlite":
         keep_to_file(engine)
-    event.listen(engine, "handle_error", notice_outdated_connection)
-    event.listen(engine, "handle_error", explain_write)
+    for listener in (notice_outdated_connection, explain_write, explain_lock):
+        event.listen(engine, "handle_error", listener)
     return engine
 
 
@@ -279,15 +283,34 @@ def prepare(engine: Engine, **limits: Any) -> None:
     elif engine.name == "sqlite":
         engine.dialect.statement_compiler = OwnCompiler
         event.listen(engine, "connect", use_wal)
+    if not (engine.dialect.is_async or limits.get("reads")):
+        # Not by an event: SQLAlchemy is slower with each statement as soon as somebody listens.
+        begin = {"sqlite": begin_on_sqlite, "postgresql": begin_on_postgresql}.get(engine.name)
+        vars(engine.dialect).update({"do_begin": begin} if begin else {})
     hold_values(engine)
+
+
+class Twin(Engine):
+    """An engine that has events as soon as another one has."""
+
+    like: Engine
+
+    @property
+    def _has_events(self) -> bool:
+        return self.like._has_events
+
+    @_has_events.setter
+    def _has_events(self, value: bool) -> None:
+        vars(self.like)["_has_events"] = value
 
 
 def twin_of(engine: Engine, twin: Engine, **limits: Any) -> Engine:
     """Return `twin`, which everybody hears who listens on `engine`: we and others, also later."""
     prepare(twin, **limits)
     # Nothing is passed on, which would make each statement slower: both have the same lists.
-    for heard, like in ((twin, engine), (twin.dialect, engine.dialect)):
-        vars(heard).update(dispatch=like.dispatch, _has_events=True)
+    twin.__class__ = Twin
+    vars(twin).update(dispatch=engine.dispatch, like=engine)
+    vars(twin.dialect).update(dispatch=engine.dialect.dispatch, _has_events=True)
     own = engine.get_execution_options().get("own", set())
 
     def tell(connection: Any, record: Any) -> None:
@@ -303,7 +326,9 @@ def twin_of(engine: Engine, twin: Engine, **limits: Any) -> Engine:
                 setattr(heard, name, getattr(like, name).for_modify(like))
 
     event.listen(twin, "connect", tell)
+    has_events = engine._has_events
     event.listen(engine, "engine_disposed", share)
+    vars(engine)["_has_events"] = has_events  # as for statements, nobody listens yet
     share()
     return twin
 

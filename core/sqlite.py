@@ -1,5 +1,6 @@
 """SQLite: what a connection is told first, and the file that it belongs to."""
 
+import math
 import os
 import sqlite3
 import time
@@ -17,6 +18,7 @@ OTHER_FILE = (
 )
 
 File = tuple[int, int] | None
+LOCK_LIMIT = "lock_limit"  # in the info of a connection, in milliseconds
 
 # ---- What each connection is told
 
@@ -43,23 +45,28 @@ def only_read(engine: Engine, limit: float) -> None:
     def make_read_only(connection: Any, record: ConnectionPoolEntry) -> None:
         connection.execute("PRAGMA query_only = ON")
         # SQLite asks each 10 ms or so whether to give up.
+        record.info["deadline"] = math.inf
         too_late = lambda: time.monotonic() > record.info["deadline"]  # noqa: E731
         connection.set_progress_handler(too_late, 1_000_000)
 
-    @event.listens_for(engine, "before_cursor_execute")
-    def set_deadline(connection: Connection, *statement: object) -> None:
-        if connection.dialect is engine.dialect:  # and not that of a twin
-            connection.info["deadline"] = time.monotonic() + limit
+    execute = engine.dialect.do_execute
+
+    def execute_in_time(cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        if context:
+            context.root_connection.info["deadline"] = time.monotonic() + limit
+        execute(cursor, statement, parameters, context)
+
+    # Not by an event: SQLAlchemy is slower with each statement as soon as somebody listens.
+    vars(engine.dialect)["do_execute"] = execute_in_time
 
 
-def wait_for_lock(connection: Connection, limit: int | None) -> None:
-    """Let a connection wait that many milliseconds for a lock, None: as its URL says."""
-    info = connection.info
-    driver: Any = connection.connection.driver_connection
-    if info.get("lock_limit") != limit:
+def wait_for_lock(connection: Any, limit: int | None) -> None:
+    """Let a connection of a pool wait that many milliseconds for a lock, None: as its URL says."""
+    info, driver = connection.info, connection.driver_connection
+    if info.get(LOCK_LIMIT) != limit:
         if "timeout" not in info:
             info["timeout"] = driver.execute("PRAGMA busy_timeout").fetchone()[0]
-        info["lock_limit"] = limit
+        info[LOCK_LIMIT] = limit
         driver.execute(f"PRAGMA busy_timeout = {info['timeout'] if limit is None else limit}")
 
 
