@@ -34,8 +34,9 @@ Asked = TypeVar("Asked", bound="ListQuery")
 
 def not_null(schema: dict[str, Any]) -> None:
     """Say of what may be left out that it is never null: nothing in a URL or a header is."""
-    value, _ = schema.pop("anyOf")
-    schema.update(value)
+    values = [each for each in schema.pop("anyOf") if each != {"type": "null"}]
+    # A Decimal is a number or a text.
+    schema.update(values[0] if len(values) == 1 else {"anyOf": values})
 
 
 class ListQuery(BaseModel):
