@@ -220,7 +220,7 @@ def watch(engine: Engine, **engines: Engine) -> None:
 
     Whoever listens on `engine` hears its twins as well; `engines` are all of them, by names.
     """
-    connections = {name: itertools.count(1) for name in engines}
+    connections = {name: itertools.count(1) for name in (*engines, "other")}
     for each in set(engines.values()):  # in memory, there is only one
         note_waiting(each)
 
@@ -228,7 +228,9 @@ def watch(engine: Engine, **engines: Engine) -> None:
         trace = current.get()
         if trace:
             pool, counts = proxy._pool, {}
-            name = next(name for name, engine in engines.items() if engine.pool is pool)
+            # That of a stream, or of another engine beside it, has no name of its own.
+            names = (name for name, engine in engines.items() if engine.pool is pool)
+            name = next(names, "other")
             if "number" not in record.info:
                 record.info["number"] = next(connections[name])
             if isinstance(pool, QueuePool):

@@ -35,6 +35,8 @@ class Account(Base):
 User.posts = relationship("Post", back_populates="user")
 """
 CALLS = """
+from collections.abc import Iterable
+
 from database import SessionDep
 from main import app
 from models import Post, User
@@ -44,6 +46,12 @@ def write(db: SessionDep):
     user = db.get_one(User, 1)
     user.posts.append(Post(text="Mine"))
     db.commit()
+
+@app.get("/own/stream")
+def count(db: SessionDep) -> Iterable[int]:
+    for _ in range(2):
+        yield db.query(Post).count()
+        db.rollback()
 
 @app.get("/own")
 def read(db: SessionDep):
@@ -70,6 +78,7 @@ def test_a_post_of_ones_own(folder: Path, url: str) -> None:
         assert server.client.post("/own").status_code == 200
         assert server.client.post("/watch/lessons/n-plus-1").json() == [200, 200]
         assert server.client.get("/own").json() == [["Mine"], [], [], []]
+        assert server.client.get("/own/stream").text == "1\n1\n"
     with Server(url, app="examples.posts:app", folder=folder) as server:
         posts = [len(author["posts"]) for author in server.client.get("/authors").json()]
         assert posts == [0, 2, 2, 2]
