@@ -18,6 +18,7 @@ from core.responses import (
     json_response,
     page_response,
     precondition,
+    root,
     row_response,
 )
 from core.sessions import new_connection, read_only, searches
@@ -161,7 +162,7 @@ async def livez() -> Response:
 @app.get("/docs/", include_in_schema=False)
 def home(request: Request) -> RedirectResponse:
     """Show the documentation to whoever opens the server in a browser."""
-    return RedirectResponse(f"{request.scope['root_path']}/docs")
+    return RedirectResponse(f"{root(request)}/docs")
 
 
 app.include_router(lessons)

@@ -46,6 +46,7 @@ from core.sqlite import (
     folder_that_is_closed,
     in_memory,
     keep_to_file,
+    kind_of_error,
     only_read,
     use_wal,
     wait_for_lock,
@@ -151,7 +152,7 @@ def explain_write(context: ExceptionContext) -> None:
 
 def cannot_write(error: BaseException) -> bool:
     """Tell whether a database has refused a write on a connection that cannot write."""
-    on_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    on_sqlite = kind_of_error(error) == sqlite3.SQLITE_READONLY
     return on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
 
@@ -210,7 +211,7 @@ def begin_on_postgresql(connection: Any) -> None:
 def explain_lock(context: ExceptionContext) -> None:
     """Say in the log why nobody has waited for a lock."""
     error = context.original_exception
-    busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    busy = kind_of_error(error) == sqlite3.SQLITE_BUSY
     if (busy or isinstance(error, psycopg.errors.LockNotAvailable)) and in_loop():
         log.warning(IN_LOOP)
 
@@ -283,10 +284,10 @@ def prepare(engine: Engine, **limits: Any) -> None:
     elif engine.name == "sqlite":
         engine.dialect.statement_compiler = OwnCompiler
         event.listen(engine, "connect", use_wal)
-    if not (engine.dialect.is_async or limits.get("reads")):
+    begin = {"sqlite": begin_on_sqlite, "postgresql": begin_on_postgresql}.get(engine.name)
+    if begin and not (engine.dialect.is_async or limits.get("reads")):
         # Not by an event: SQLAlchemy is slower with each statement as soon as somebody listens.
-        begin = {"sqlite": begin_on_sqlite, "postgresql": begin_on_postgresql}.get(engine.name)
-        vars(engine.dialect).update({"do_begin": begin} if begin else {})
+        vars(engine.dialect)["do_begin"] = begin
     hold_values(engine)
 
 
@@ -353,9 +354,7 @@ def read_engine(engine: Engine, *, bounded: bool = True) -> Engine:
         url, more = make_url(replica), more | {"pool_recycle": RECYCLE}
     reading = create_engine(
         url,
-        **engine_options(url, debug=not engine.hide_parameters)
-        | more
-        | ({} if bounded else UNBOUNDED),
+        **engine_options(url, debug=not engine.hide_parameters) | more,
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
         execution_options={

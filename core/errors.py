@@ -27,6 +27,7 @@ from starlette.routing import Match
 from core.bodies import first_of
 from core.lists import GoneError
 from core.rows import ChangedError
+from core.sqlite import kind_of_error
 from core.telemetry import count_unavailable
 
 # Errors of SQLite that may be gone a second later: https://www.sqlite.org/rescode.html
@@ -206,11 +207,11 @@ def refused_value(error: DBAPIError) -> Response:
 
 async def database_error(request: Request, error: DBAPIError) -> Response:
     """Answer 503 to an error that may be gone a second later; any other is a mistake of ours."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is None:
+    kind = kind_of_error(error.orig)
+    if kind is None:
         temporary = isinstance(error, (OperationalError, InterfaceError))
     else:
-        temporary = code & 0xFF in SQLITE_TEMPORARY  # the lowest byte is the kind of error
+        temporary = kind in SQLITE_TEMPORARY
     if not (temporary or error.connection_invalidated):
         raise error
     return await unavailable(request, error)

@@ -28,6 +28,7 @@ from starlette.requests import HTTPConnection
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
 SEARCHES = 2  # how many have a session at once
+ANSWERING = "answering"  # in the info of a session whose endpoint has ended, and it has not
 THREADS = 40  # in which FastAPI runs endpoints, unless it is told otherwise
 
 USED_EARLY = "get_db has used its session before the yield: no @read_only and no WebSocket with it"
@@ -298,7 +299,6 @@ class Shared:
         self.release = release
         self.holders = 0
         self.failed: BaseException | None = None
-        self.answering = False  # the endpoint has ended, and the session has not
         self.loop = asyncio.get_running_loop()
         try:
             self.opened = contextmanager(get_db)()
@@ -310,12 +310,11 @@ class Shared:
     def begin_answer(self) -> None:
         """Let the place go to the next in line as soon as the session ends a transaction."""
         if self.holders and isinstance(self.db, Session):
-            self.answering = True
-            self.db.info["shared"] = self
+            self.db.info[ANSWERING] = self
 
     def leave_queue(self) -> None:
         """Give the place back: a stream may last for hours. It has connections of its own now."""
-        self.answering = False
+        del self.db.info[ANSWERING]
         release, self.release = self.release, lambda: None
         self.loop.call_soon_threadsafe(release)
         if isinstance(self.db.bind, Engine):
@@ -323,7 +322,8 @@ class Shared:
 
     async def close(self) -> None:
         """Run what follows the yield in `get_db`, and let the next in line have the place."""
-        self.answering = False
+        if isinstance(self.db, Session):
+            self.db.info.pop(ANSWERING, None)
         error = self.failed
         ending = (type(error), error, error.__traceback__) if error else (None, None, None)
         try:
@@ -337,15 +337,14 @@ class Shared:
         finally:
             if isinstance(self.db, Session):
                 self.db.bind = ended_engine
-                self.db.info.pop("shared", None)
             self.release()
 
 
 @event.listens_for(Session, "after_transaction_end")
 def leave_queue(db: Session, transaction: SessionTransaction) -> None:
     """Let a stream leave the queue after its first transaction, like a WebSocket."""
-    shared: Shared | None = db.info.get("shared")
-    if shared and shared.answering and transaction.parent is None:
+    shared: Shared | None = db.info.get(ANSWERING)
+    if shared and transaction.parent is None:
         shared.leave_queue()
 
 

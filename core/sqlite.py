@@ -98,6 +98,15 @@ class OwnCompiler(SQLiteCompiler):
         return str(super().visit_bindparam(bindparam, *args, **more))  # type: ignore[no-untyped-call]
 
 
+def kind_of_error(error: BaseException | None) -> int | None:
+    """Return the kind of an error of SQLite, None: it is none. The lowest byte of a code is that.
+
+    https://www.sqlite.org/rescode.html
+    """
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 # ---- Which database it is
 
 

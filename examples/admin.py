@@ -28,7 +28,6 @@ from database import SessionDep
 from schemas import UserId
 
 Place = Annotated[int, Field(ge=0, le=BIGGEST)]
-Ids = Annotated[list[UserId], Field(max_length=1000)]
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
@@ -74,7 +73,7 @@ class Asked(BaseModel):
 class Some(BaseModel):
     """Users with these ids."""
 
-    ids: Ids
+    ids: Annotated[list[UserId], Field(max_length=1000)]
 
 
 async def asked_by(request: Request) -> ListQuery | Some:

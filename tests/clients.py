@@ -149,6 +149,20 @@ def send(server: Server, text: str) -> socket.socket:
     return connection
 
 
+def server_of(code: str, url: str, folder: Path) -> Server:
+    """Return a server of an app that somebody has written, in a file of its own in `folder`."""
+    (folder / "own.py").write_text(code)
+    return Server(url, f"--app-dir={folder}", app="own:app")
+
+
+def is_up(address: str) -> bool:
+    """Tell whether a server answers."""
+    try:
+        return httpx2.get(f"{address}/livez").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
 @contextmanager
 def reading(server: Server, path: str) -> Iterator[socket.socket]:
     """Read the head and the first bytes of a stream, and keep it open."""

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from core.settings import check_url
-from tests.clients import Writers, all_emails, wait_until
+from tests.clients import Writers, all_emails, is_up, wait_until
 from tests.docs.reader import blocks, commands
 from tests.processes import debian_postgresql
 from tests.server import ROOT, Server, free_port, postgresql_over_tcp
@@ -80,16 +80,9 @@ def test_a_port_of_a_platform(tmp_path: Path) -> None:
         env=os.environ | environment,
         stderr=subprocess.DEVNULL,
     ) as process:
-        wait_until(lambda: is_up(f"http://127.0.0.1:{port}/livez"))
+        wait_until(lambda: is_up(f"http://127.0.0.1:{port}"))
         process.terminate()
         assert process.wait(20) == -signal.SIGTERM  # its graceful end
-
-
-def is_up(address: str) -> bool:
-    try:
-        return httpx2.get(address).status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from core.engines import NO_CONNECTION
+from tests.clients import server_of
 from tests.server import Call, Server
 from tests.users import ADA
 
@@ -73,8 +74,7 @@ async def release() -> None:
 
 @pytest.fixture
 def server(url: str, tmp_path: Path) -> Iterator[Server]:
-    (tmp_path / "writers.py").write_text(WRITERS)
-    with Server(url, f"--app-dir={tmp_path}", app="writers:app") as server:
+    with server_of(WRITERS, url, tmp_path) as server:
         server.client.post("/user", json=ADA)
         yield server
 
@@ -160,8 +160,7 @@ POSTS: list[Call] = [
 
 
 def test_a_middleware_that_closes_its_session_first(url: str, tmp_path: Path) -> None:
-    (tmp_path / "closes.py").write_text(MIDDLEWARE.replace("    return", "return"))
-    with Server(url, f"--app-dir={tmp_path}", app="closes:app") as server:
+    with server_of(MIDDLEWARE.replace("    return", "return"), url, tmp_path) as server:
         assert {answer.status_code for answer in server.at_once(POSTS)} == {200}
 
 
@@ -169,8 +168,7 @@ def test_a_middleware_that_keeps_its_session(
     url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Who finds no connection is told so at once, by an app that goes on."""
-    (tmp_path / "keeps.py").write_text(MIDDLEWARE)
-    with Server(url, f"--app-dir={tmp_path}", app="keeps:app") as server:
+    with server_of(MIDDLEWARE, url, tmp_path) as server:
         with asked_all_the_time(server, 500):
             answers = server.at_once(POSTS)
         assert {answer.status_code for answer in answers} <= {200, 500, 503}

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.clients import wait_until
+from tests.clients import is_up, wait_until
 from tests.processes import needs, node
 from tests.server import ROOT, free_port, postgresql_over_tcp
 from tests.users import ADA
@@ -72,13 +72,6 @@ class Engine:
         self.buildah("build", *how, "--volume=/etc/ssl/certs:/etc/ssl/certs:ro", ".")
 
 
-def answers(client: httpx2.Client) -> bool:
-    try:
-        return client.get("/livez").status_code == 200
-    except httpx2.TransportError:
-        return False
-
-
 @pytest.mark.timeout(600)
 def test_the_image() -> None:
     """It runs not as root, on a system that cannot be written to, and stops when it is told to."""
@@ -94,13 +87,14 @@ def test_the_image() -> None:
 def check_image(engine: Engine) -> None:
     port = free_port()
     app = ("run", "--detach", f"--env=PORT={port}", *RUN)
-    client = httpx2.Client(base_url=f"http://127.0.0.1:{port}")
+    address = f"http://127.0.0.1:{port}"
+    client = httpx2.Client(base_url=address)
     with postgresql_over_tcp() as url, client:
         database = f"--env=DATABASE_URL={url}"
         (migrate,) = re.findall(r"command: (\[.*\])", COMPOSE)
         engine.podman("run", database, *RUN, "users", *json.loads(migrate))
         engine.podman(*app, "--name=app", database, "users")
-        wait_until(lambda: answers(client))
+        wait_until(lambda: is_up(address))
         assert client.get("/users").json() == []
         assert client.post("/users", json=ADA).status_code == 201
         (check,) = re.findall(r"^HEALTHCHECK CMD (.*)$", DOCKERFILE, re.MULTILINE)
@@ -114,7 +108,7 @@ def check_image(engine: Engine) -> None:
         engine.stop("app")
         for users in (0, 1):
             engine.podman(*app, "--name=alone", "--volume=users:/data", "users")
-            wait_until(lambda: answers(client))
+            wait_until(lambda: is_up(address))
             assert len(client.get("/users").json()) == users
             client.post("/users", json=ADA)
             engine.stop("alone")

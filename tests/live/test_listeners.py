@@ -5,8 +5,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.clients import server_of
 from tests.docs.reader import blocks
-from tests.server import ROOT, Server, postgresql_over_tcp
+from tests.server import ROOT, postgresql_over_tcp
 from tests.users import ADA
 
 PAGE = (ROOT / "docs" / "production.md").read_text()
@@ -41,9 +42,8 @@ def test_a_password_that_changes_with_each_connection(tmp_path: Path) -> None:
             access = Path(row[0])
             access.write_text("host all app all scram-sha-256\n" + access.read_text())
             connection.execute("SELECT pg_reload_conf()")
-        (tmp_path / "tokens.py").write_text(RECIPE + TOKENS.format(admin=admin))
         url = admin.replace("postgres@", "app@")
-        with Server(url, f"--app-dir={tmp_path}", app="tokens:app") as server:
+        with server_of(RECIPE + TOKENS.format(admin=admin), url, tmp_path) as server:
             started = server.client.get("/tokens").json()
             assert started > 0
             assert server.client.post("/user", json=ADA).status_code == 200

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from core.sessions import MAX_WAIT
-from tests.clients import reading
+from tests.clients import reading, server_of
 from tests.server import Server
 from tests.users import ADA
 
@@ -107,8 +107,7 @@ ENDLESS = ("async", "def", "read-only", "response", "lines")
 
 @pytest.fixture
 def server(url: str, tmp_path: Path) -> Iterator[Server]:
-    (tmp_path / "streams.py").write_text(STREAMS)
-    with Server(url, f"--app-dir={tmp_path}", app="streams:app") as server:
+    with server_of(STREAMS, url, tmp_path) as server:
         server.client.post("/user", json=ADA)
         yield server
 
