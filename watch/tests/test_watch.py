@@ -338,6 +338,7 @@ def test_a_bar_of_a_running_request(browser: Browser, only_sqlite: Server) -> No
         page.wait_for_timeout(500)
         holding = page.locator("#requests > li").filter(has=page.locator("[data-name=connection]"))
         bar = holding.first.locator(".bar[data-name=connection]")
+        expect(bar).to_be_visible()
         box = bar.bounding_box()
         assert box
         page.mouse.move(box["x"] + 3, box["y"] + 2)
