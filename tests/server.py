@@ -120,5 +120,6 @@ class Server:
             if isinstance(answer, httpx2.Response):
                 answers.append(answer)
             elif not (patience and isinstance(answer, httpx2.TimeoutException)):
+                answer.add_note(f"exit code of the server: {self.process.poll()}")
                 raise answer
         return answers

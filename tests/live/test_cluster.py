@@ -66,7 +66,9 @@ class Member:
         if pid_file.exists():
             found.append(int(pid_file.read_text().split()[0]))
         tops = [psutil.Process(pid) for pid in found if psutil.pid_exists(pid)]
-        return [each for top in tops for each in (top, *top.children(recursive=True))]
+        # The file stays behind after a kill, and its number may be somebody else's by now.
+        ours = [top for top in tops if top.name() in ("patroni", "postgres", "runuser")]
+        return [each for top in ours for each in (top, *top.children(recursive=True))]
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all of its processes."""
