@@ -4,6 +4,7 @@ from sqlalchemy import CheckConstraint, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.columns import Id
+from core.letters import HasNoCapitals
 from core.lists import listed
 from database import Base
 
@@ -25,7 +26,7 @@ class User(Base):
         CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
         CheckConstraint("length(email) <= 254", name="email_length"),
         # Ada@example.com and ada@example.com are the same address for nearly every mail server.
-        CheckConstraint("email = lower(email)", name="email_lower"),
+        CheckConstraint(HasNoCapitals("email"), name="email_lower"),
         # SQLite stores anything in any column, from other programs.
         CheckConstraint("is_active IN (true, false)", name="is_active"),
     )

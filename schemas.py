@@ -18,6 +18,7 @@ from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
 
 from core.bodies import TO_BE_SEEN, RowId, first_mistakes, refuse_many_fields
+from core.letters import in_small_letters
 
 UserId = Annotated[RowId, Field(description="Id of a user")]
 Name = Annotated[
@@ -38,12 +39,11 @@ def refuse_early(email: Any) -> Any:
     return email
 
 
-# In lower case, so that nobody can register Ada@example.com beside ada@example.com. The length is
-# checked after that, because a few letters become two.
+# In small letters, so that nobody can register Ada@example.com beside ada@example.com.
 Email = Annotated[
     EmailStr,
     BeforeValidator(refuse_early),
-    AfterValidator(str.lower),
+    AfterValidator(in_small_letters),
     Field(max_length=254, examples=["ada@example.com"]),
 ]
 

@@ -84,7 +84,7 @@ def missing_rules(inspector: Inspector, table: Table) -> list[str]:
     references = [
         (each["constrained_columns"], each["referred_table"]) for each in there.references
     ]
-    checks = {rule["name"] for rule in there.checks}
+    checks = {rule["name"] for rule in there.checks if rule["sqltext"]}  # and not NOT ENFORCED
     may_be_null = {column["name"] for column in there.columns if column["nullable"]}
     missing = [
         f"{column} may be NULL"
@@ -114,7 +114,8 @@ def lacks(inspector: Inspector, table: Table) -> bool:
     Migrations refer to these names.
     """
     there = read(inspector, table.name)
-    names = {each["name"] for each in (*there.checks, *there.uniques, *there.indexes)}
+    checks = [each for each in there.checks if each["sqltext"]]
+    names = {each["name"] for each in (*checks, *there.uniques, *there.indexes)}
     rules = [
         rule
         for rule in rules_of(table, inspector.dialect)

@@ -27,6 +27,7 @@ from starlette.routing import Match
 from core.bodies import first_of
 from core.lists import GoneError
 from core.rows import ChangedError
+from core.searches import unknown_letter
 from core.sqlite import kind_of_error
 from core.telemetry import count_unavailable
 
@@ -192,6 +193,13 @@ async def unsuitable(request: Request, error: DataError) -> Response:
     """Answer 422 to a value that its column cannot hold, such as a number of more than 64 bits."""
     if isinstance(error.orig, psycopg.errors.DivisionByZero):  # not what was sent, but our formula
         raise error
+    if letter := unknown_letter(error):
+        rows: Any = error.params if isinstance(error.params, list) else [error.params]
+        columns = [name for row in rows for name, value in row.items() if letter in str(value)]
+        message = f"The encoding of this database has no {letter}"
+        return unprocessable(
+            [{"type": "value_error", "loc": ["body", *columns[:1]], "msg": message}]
+        )
     return refused_value(error)
 
 

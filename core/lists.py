@@ -3,7 +3,6 @@
 A statement is built once, with a parameter for each value that changes, and an index serves it.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,16 +29,16 @@ from sqlalchemy import (
     text,
     tuple_,
 )
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from core.columns import NO_SCALARS, python_type
 from core.queries import COUNTED, ListQuery, value_of
+from core.searches import SEARCHES, contains, kind_of_search, parameters, unknown_letter
 from core.tables import index_for_searches, table_of
 
 SIZE = bindparam("size", type_=Integer)
 SKIPPED, AFTER = (bindparam(name, type_=BigInteger) for name in ("skipped", "after"))
-# By which a text is found: on PostgreSQL, on SQLite, and there if it is not in ASCII.
-SEARCHES = frozenset({"upper", "like", "glob"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +160,14 @@ def find_page(
 
     Raises GoneError if the row after which it begins is gone, and with it the place in the order.
     """
-    values = parameters(listing, asked, db.get_bind().dialect.name)
+    values = values_of(db, listing, asked)
     names = frozenset(values)
-    rows = db.execute(page_statement(listing, columns, asked.order_by, names), values).all()
+    try:
+        rows = db.execute(page_statement(listing, columns, asked.order_by, names), values).all()
+    except DataError as error:
+        if unknown_letter(error) is None:
+            raise
+        return Found([], False, None if asked.after is not None else 0)  # so no row has it
     page = rows[: asked.page_size]
     goes_on = len(rows) > len(page)
     if asked.after is not None:
@@ -184,15 +188,11 @@ def find_page(
     return Found(page, goes_on, total)
 
 
-def parameters(listing: Listing, asked: ListQuery, database: str) -> dict[str, Any]:
+def values_of(db: Session, listing: Listing, asked: ListQuery) -> dict[str, Any]:
     """Return what is asked for, as parameters of a statement, and by name what applies."""
     values: dict[str, Any] = {"size": asked.page_size + 1}  # one more shows whether it goes on
     if wanted := asked.text():
-        if database == "sqlite" and not wanted.isascii():
-            values["glob"] = "*" + "".join(map(either_case, wanted)) + "*"
-        else:
-            plain = re.sub("([/%_])", r"/\1", wanted)  # % and _ are plain characters
-            values["like" if database == "sqlite" else "upper"] = f"%{plain}%"
+        values |= parameters(wanted, kind_of_search(db, listing.table.name, wanted))
     for name in listing.filter_by:
         if (value := getattr(asked, name)) is not None:
             values[f"is_{name}"] = value
@@ -201,21 +201,6 @@ def parameters(listing: Listing, asked: ListQuery, database: str) -> dict[str, A
     elif asked.after > 0:
         values["after"] = asked.after
     return values
-
-
-def either_case(letter: str) -> str:
-    """Return what stands in a GLOB for a letter in any case, or for another character."""
-    return f"[{letters}]" if (letters := cases().get(letter.upper())) else letter
-
-
-@cache
-def cases() -> dict[str, str]:
-    """Return for each capital letter itself and its small ones; for a sigma, these are two."""
-    same = dict(zip("*?[", "*?[", strict=True))  # plain characters, in brackets
-    for letter in map(chr, range(0x20000)):  # there are no letters with capitals beyond
-        if letter.upper() != letter and len(letter.upper()) == 1:
-            same[letter.upper()] = same.get(letter.upper(), letter.upper()) + letter
-    return same
 
 
 # ---- Statements
@@ -287,23 +272,9 @@ def matching(
     columns = [table.c[name] for name in filters]
     conditions = [each == bindparam(f"is_{each.name}", type_=each.type) for each in columns]
     for kind in asked & SEARCHES:
-        conditions.append(or_(*(contains(table.c[name], kind) for name in listing.search)))
+        where = (contains(table.c[name], kind, "whole" in asked) for name in listing.search)
+        conditions.append(or_(*where))
     return statement.where(*conditions).with_hint(table, walk, "sqlite")
-
-
-def contains(column: Column[Any], kind: str) -> ColumnElement[bool]:
-    """Return the condition that the text that is asked for stands in a column."""
-    wanted = bindparam(kind, type_=String)
-    if kind == "upper":
-        # On PostgreSQL, which has an index on this. upper() and not lower(), because the Greek
-        # letter sigma has two small forms and one capital.
-        return func.upper(column).like(func.upper(wanted), escape="/")
-    if kind == "like":
-        # On SQLite, which looks at each row: 0.1 s for a million of them, and nobody else has to
-        # wait meanwhile, because no Python is called. LIKE finds A for a, but not É for é.
-        return column.like(wanted, escape="/")
-    # With GLOB, we can ask for [éÉ], one of the two letters; it takes four times as long.
-    return column.bool_op("GLOB")(wanted)
 
 
 def directed(columns: Sequence[ColumnElement[Any]], order_by: str) -> list[ColumnElement[Any]]:

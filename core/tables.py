@@ -3,7 +3,6 @@
 import itertools
 import logging
 import time
-from collections.abc import Sequence
 from threading import Lock
 from types import ModuleType
 from weakref import WeakKeyDictionary
@@ -19,12 +18,13 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError, TimeoutError
+from sqlalchemy.exc import TimeoutError
 from sqlalchemy.orm import DeclarativeBase
 
 from core import revisions
 from core.comparison import differences, lacks, missing_rules
 from core.revisions import OutdatedError
+from core.searches import create_search_index, say_what_searches_miss
 from core.sqlite import forget_file
 
 log = logging.getLogger(__name__)
@@ -93,10 +93,11 @@ def create(connection: Connection, metadata: MetaData, models: ModuleType) -> No
     if is_new(connection, tables):
         metadata.create_all(connection)
         stamp(connection)
-        return
-    check(connection, metadata, tables)
-    check_rights(connection, tables)
-    metadata.create_all(connection)
+    else:
+        check(connection, metadata, tables)
+        check_rights(connection, tables)
+        metadata.create_all(connection)
+    say_what_searches_miss(connection, [table.name for table in tables if table in searched])
 
 
 def is_new(connection: Connection, tables: list[Table]) -> bool:
@@ -198,33 +199,6 @@ def index_for_searches(table: Table, *columns: str) -> None:
     @event.listens_for(table, "after_create")
     def create_index(table: Table, connection: Connection, **more: object) -> None:
         create_search_index(connection, table.name, *columns)
-
-
-def create_search_index(connection: Connection, table: str, *columns: str) -> None:
-    """Index the groups of three letters in the texts of these columns, where that is possible.
-
-    That is PostgreSQL with the extension pg_trgm, which comes with it, and which the owner of a
-    database may install. The index is called ix_..._search.
-    """
-    if connection.dialect.name != "postgresql":
-        return
-    reason = "it is in no schema of the search_path"
-    try:
-        with connection.begin_nested():
-            connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
-    except DBAPIError as error:
-        reason = str(error.orig).splitlines()[0]
-    there = "SELECT 1 FROM pg_opclass WHERE opcname = 'gin_trgm_ops' AND pg_opclass_is_visible(oid)"
-    if not connection.scalar(text(there)):
-        log.warning("Searches will look at every row, without pg_trgm: %s", reason)
-        return
-    connection.execute(text(search_index(table, columns)))
-
-
-def search_index(table: str, columns: Sequence[str]) -> str:
-    """Return the CREATE INDEX of it."""
-    indexed = ", ".join(f'upper("{each}") gin_trgm_ops' for each in columns)
-    return f'CREATE INDEX IF NOT EXISTS "ix_{table}_search" ON "{table}" USING gin ({indexed})'
 
 
 def table_of(model: type[DeclarativeBase]) -> Table:

@@ -14,7 +14,7 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import UpgradeOps
 from alembic.util import DispatchPriority
 
-from core import revisions, tables
+from core import revisions, searches, tables
 
 
 @Operations.register_operation("create_search_index")
@@ -53,10 +53,10 @@ class DropSearchIndex(CreateSearchIndex):
 def create(operations: Operations, index: CreateSearchIndex) -> None:
     context = operations.get_context()
     if not context.as_sql:
-        tables.create_search_index(operations.get_bind(), index.table, *index.columns)
+        searches.create_search_index(operations.get_bind(), index.table, *index.columns)
     elif context.dialect.name == "postgresql":
         operations.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-        operations.execute(tables.search_index(index.table, index.columns))
+        operations.execute(searches.search_index(index.table, index.columns))
 
 
 @Operations.implementation_for(DropSearchIndex)

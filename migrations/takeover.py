@@ -14,6 +14,10 @@ import sqlalchemy as sa
 from alembic import context, op
 from alembic.util import CommandError
 
+from core import revisions
+from core.letters import in_small_letters
+from core.searches import has_old_search_index
+
 log = logging.getLogger("alembic.runtime.migration")
 
 
@@ -25,15 +29,22 @@ OLD = [
     "ix_user_inactive_id",
     "ix_user_inactive_name",
     "ix_user_inactive_email",
-    "ix_user_search",
 ]
+# An email as core/letters.py says, and as it is; as plain text, for a column may say that A is a.
+SMALL, PLAIN = (
+    {
+        "sqlite": "in_small_letters(email)",
+        "postgresql": 'lower(CAST(email AS text) COLLATE "C")',
+    },
+    {"sqlite": "email || ''", "postgresql": 'CAST(email AS text) COLLATE "C"'},
+)
 
 
-def take_over(table: sa.Table, revision: str, new: str) -> None:
+def take_over(table: sa.Table, revision: str, new: list[str]) -> None:
     """Create the table, or change the one that is there into it; `revision` does so.
 
     Where an earlier version of it has been run, others may have changed the table since then: it
-    only gets the indexes, and the CHECK that is called `new`.
+    only gets the indexes, and the CHECKs that are called `new`.
     """
     if context.is_offline_mode():
         raise CommandError(
@@ -43,29 +54,52 @@ def take_over(table: sa.Table, revision: str, new: str) -> None:
     connection = op.get_bind()
     if not sa.inspect(connection).has_table("user"):
         table.create(connection)
-    elif context.config.attributes.get("done", set()) - EARLIER:
-        add_check(connection, table, new)
-        for name in old_indexes(connection):
+        return
+    if context.config.attributes.get("done", set()) - EARLIER:
+        lower_emails(connection)
+        add_checks(connection, table, new)
+        for name in OLD:
             op.execute(f"DROP INDEX IF EXISTS {name}")
         for index in table.indexes:
             index.create(connection, checkfirst=True)
     else:
         check_columns(connection, table)
         check_users(connection)
-        # With || '' both are plain text: a column may say NOCASE, for which A is a.
-        lower = "UPDATE \"user\" SET email = lower(email) WHERE email || '' <> lower(email) || ''"
-        op.execute(lower)
+        lower_emails(connection)
         change = copy_table if connection.dialect.name == "sqlite" else alter_table
         change(connection, table)
 
 
-def old_indexes(connection: sa.Connection) -> list[str]:
-    """Return OLD; without the index of a search, if somebody has made the new one beforehand."""
+def lower_emails(connection: sa.Connection) -> None:
+    """Write emails in small letters; stop if two are the same then, or if some cannot be seen."""
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        driver.create_function("in_small_letters", 1, lambda text: text and in_small_letters(text))
+    elif connection.scalar(sa.text("SELECT row_security_active('\"user\"')")):
+        stop(
+            'row level security hides users from this role: ALTER TABLE "user" NO FORCE ROW LEVEL '
+            "SECURITY, if it is the owner, or let a superuser do it"
+        )
+    small, plain = SMALL[connection.dialect.name], PLAIN[connection.dialect.name]
+    twice = f'SELECT {small} FROM "user" GROUP BY 1 HAVING count(*) > 1'
+    for email in connection.scalars(sa.text(twice)):
+        same = sa.text(f'SELECT id, email FROM "user" WHERE {small} = :email ORDER BY id')
+        owners = connection.execute(same, {"email": email}).fetchmany(2)
+        both = " and ".join(f"{owner.id} ({owner.email})" for owner in owners)
+        stop(f"users {both} have the same email in lower case: change one of them")
+    op.execute(f'UPDATE "user" SET email = {small} WHERE {plain} <> {small}')
     if connection.dialect.name == "postgresql":
-        made = "SELECT pg_get_indexdef(to_regclass('ix_user_search'))"
-        if "upper((email" in (connection.scalar(sa.text(made)) or ""):
-            return [name for name in OLD if name != "ix_user_search"]
-    return OLD
+        op.execute("SET CONSTRAINTS ALL IMMEDIATE")  # else the table cannot be changed
+
+
+def renew_searches() -> None:
+    """Create each index of a search anew that is there, and of no use."""
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        for table, columns in revisions.searches().items():
+            if has_old_search_index(connection, table):
+                op.drop_search_index(table, *columns)  # type: ignore[attr-defined]
+                op.create_search_index(table, *columns)  # type: ignore[attr-defined]
 
 
 # ---- What stops it
@@ -121,14 +155,6 @@ def check_users(connection: sa.Connection, only: Sequence[str] = ()) -> None:
             named = ", ".join(ids[:5]) + (" and others" if len(ids) > 5 else "")
             who = f"user {named} has" if len(ids) == 1 else f"users {named} have"
             stop(f"{who} {problem}: change that, or delete them")
-    if only:
-        return
-    lower = 'SELECT lower(email) FROM "user" GROUP BY lower(email) HAVING count(*) > 1'
-    for email in connection.scalars(sa.text(lower)):
-        same = sa.text('SELECT id, email FROM "user" WHERE lower(email) = :email ORDER BY id')
-        owners = connection.execute(same, {"email": email}).fetchmany(2)
-        both = " and ".join(f"{owner.id} ({owner.email})" for owner in owners)
-        stop(f"users {both} have the same email in lower case: change one of them")
 
 
 def replaced(sql: str) -> bool:
@@ -157,14 +183,15 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         if name in theirs:
             columns[name] = their_columns[name]
         else:  # CHECKs that stand behind a column of ours
-            rules += re.findall(
-                r"(?i)\bCHECK\s*\((?:[^()']|'[^']*'|\([^()]*\))*\)", their_columns[name]
-            )
+            in_brackets = r"\((?:[^()']|'[^']*'|\([^()]*\))*\)"
+            rules += re.findall(rf"(?i)\bCHECK\s*{in_brackets}", their_columns[name])
+            lost = rf"(?i)\b(?:COLLATE\s+\S+|DEFAULT\s+(?:'[^']*'|{in_brackets}|\S+)|REFERENCES.*)"
+            for left_out in re.findall(lost, their_columns[name]):
+                log.info("Left out: %s of user.%s", left_out, name)
     for rule in their_rules:
-        named = re.match(r'(?i)CONSTRAINT\s+["\[`]?(\w+)', rule)
         known = re.search(r"(?i)\b(PRIMARY\s+KEY|UNIQUE)\b", rule) and not mentions(rule, theirs)
-        if known or (named and named[1] in names) or rule in rules:
-            if not replaced(rule) and not (named and named[1] in names):
+        if known or named(rule) in names or rule in rules:
+            if not replaced(rule) and named(rule) not in names:
                 log.info("Left out: %s", rule)
         else:
             rules.append(rule)
@@ -184,22 +211,38 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         new.create(connection)
 
 
-def add_check(connection: sa.Connection, table: sa.Table, name: str) -> None:
-    """Add one CHECK of `table` to the table that is there, and leave all else as it is."""
-    if name in {check["name"] for check in sa.inspect(connection).get_check_constraints("user")}:
-        return
-    rules = [each for each in table.constraints if isinstance(each, sa.CheckConstraint)]
-    (rule,) = (each for each in rules if each.name == name)
+def add_checks(connection: sa.Connection, table: sa.Table, names: list[str]) -> None:
+    """Put CHECKs of `table` in the place of those of the same names; all else stays as it is."""
+    there = {check["name"] for check in sa.inspect(connection).get_check_constraints("user")}
+    rules = [
+        rule
+        for rule in table.constraints
+        if isinstance(rule, sa.CheckConstraint) and rule.name in names
+    ]
     if connection.dialect.name != "sqlite":
-        connection.execute(sa.schema.AddConstraint(rule))
+        for rule in rules:
+            if rule.name in there:
+                op.execute(f'ALTER TABLE "user" DROP CONSTRAINT "{rule.name}"')
+            connection.execute(sa.schema.AddConstraint(rule))
         return
     check_users(connection, ["is_active NOT IN (0, 1)"])
     made = "SELECT sql FROM sqlite_master WHERE tbl_name = 'user' AND sql IS NOT NULL"
     create, *others = connection.exec_driver_sql(f"{made} ORDER BY type <> 'table'").scalars()
     start, end = create.index("("), create.rindex(")")
-    check = f"CONSTRAINT {name} CHECK ({rule.sqltext})"
-    create = f'CREATE TABLE "_user" {create[start:end]}\n, {check}{create[end:]}'
-    replace_table(connection, create, others)
+    body = create[start:end]
+    for old in parts_of(create)[1]:
+        if named(old) in names:
+            body = re.sub(rf"\s*,?\s*{re.escape(old)}", "", body)
+    for rule in rules:
+        condition = rule.sqltext.compile(dialect=connection.dialect)
+        body += f"\n, CONSTRAINT {rule.name} CHECK ({condition})"
+    replace_table(connection, f'CREATE TABLE "_user" {body}{create[end:]}', others)
+
+
+def named(rule: str) -> str | None:
+    """Return the name of a rule of a CREATE TABLE."""
+    found = re.match(r'(?i)CONSTRAINT\s+["\[`]?(\w+)', rule)
+    return found[1] if found else None
 
 
 def replace_table(
@@ -276,7 +319,6 @@ def alter_table(connection: sa.Connection, table: sa.Table) -> None:
     wanted_columns = {
         str(index.name): [column.name for column in index.columns] for index in table.indexes
     }
-    old = old_indexes(connection)
     for index in inspector.get_indexes("user"):
         name, parts = str(index["name"]), index["column_names"]
         options = index.get("dialect_options", {})
@@ -289,15 +331,16 @@ def alter_table(connection: sa.Connection, table: sa.Table) -> None:
             rule = f'ADD CONSTRAINT uq_user_email UNIQUE USING INDEX "{name}"'
             op.execute(f'ALTER TABLE "user" {rule}')
             done.add("uq_user_email")
-        elif plain or other or name in old:
+        elif plain or other or name in OLD:
             kind = "UNIQUE " if index["unique"] else ""
-            if name not in old and not replaced(f"{kind}({', '.join(map(str, parts))})"):
+            if name not in OLD and not replaced(f"{kind}({', '.join(map(str, parts))})"):
                 log.info("Left out: index %s", name)
             op.execute(f'DROP INDEX "{name}"')
     boolean = isinstance(there.get("is_active", {}).get("type", sa.Boolean()), sa.Boolean)
+    names = {rule.name for rule in table.constraints}
     for check in inspector.get_check_constraints("user"):
-        done.add(str(check["name"]))
-        if not boolean and mentions(check["sqltext"], {"is_active"}):  # IN (0, 1)
+        integer = not boolean and mentions(check["sqltext"], {"is_active"})  # IN (0, 1)
+        if integer or check["name"] in names:  # of an earlier version, or NOT ENFORCED
             op.execute(f'ALTER TABLE "user" DROP CONSTRAINT "{check["name"]}"')
     for column in table.columns:
         before = there.get(column.name)
@@ -306,7 +349,11 @@ def alter_table(connection: sa.Connection, table: sa.Table) -> None:
         types = [kind.compile(connection.dialect) for kind in (before["type"], column.type)]
         if types[0] != types[1]:  # else a view of the column would be in the way for nothing
             using = None
+            if not re.fullmatch(r"(VARCHAR|CHAR)(\(\d+\))?|TEXT|\w*INT(EGER)?|BOOLEAN", types[0]):
+                log.info("Left out: %s of user.%s", types[0], column.name)
             if column.name == "is_active":
+                if before["default"]:
+                    log.info("Left out: DEFAULT %s of user.is_active", before["default"])
                 using = "is_active::text::boolean"
                 op.execute('ALTER TABLE "user" ALTER is_active DROP DEFAULT')
             op.alter_column("user", column.name, type_=column.type, postgresql_using=using)

@@ -13,7 +13,7 @@ import crud
 import main
 from core import lists, queries, responses
 from core.engines import new_engine
-from core.lists import count_statement, page_statement, parameters
+from core.lists import count_statement, page_statement, values_of
 from core.postgresql import IdsBehindError
 from core.queries import ListQuery
 from database import SessionLocal
@@ -275,7 +275,8 @@ def plan(
 ) -> list[str]:
     """Return how the database goes about a page of 3000 users, half of them inactive."""
     users = crud.users
-    asked = parameters(users.listing, params, engine.name)
+    with Session(engine) as db:
+        asked = values_of(db, users.listing, params)
     names = frozenset(asked)
     statement = page_statement(users.listing, users.columns, params.order_by, names)
     sql = statement.params(asked).compile(engine, compile_kwargs={"literal_binds": True})

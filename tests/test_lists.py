@@ -27,11 +27,11 @@ from sqlalchemy import (
     insert,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from core.columns import Id
 from core.errors import HANDLERS
-from core.lists import listed, page_statement, parameters
+from core.lists import listed, page_statement, values_of
 from core.middleware import AnswerHead
 from core.queries import ListQuery
 from core.responses import IfMatch, page_response, precondition, row_response
@@ -295,7 +295,8 @@ def test_what_is_no_filter(shop: TestClient) -> None:
 
 def plan(engine: Engine, asked: ListQuery) -> list[str]:
     """Return how the database goes about a page of 3000 products."""
-    values = parameters(products.listing, asked, engine.name)
+    with Session(engine) as db:
+        values = values_of(db, products.listing, asked)
     statement = page_statement(
         products.listing, products.columns, asked.order_by, frozenset(values)
     )

@@ -343,7 +343,7 @@ def test_earlier_versions_of_this_app(project: Project, revision: str, stamped: 
     project.alembic("upgrade", "head")
     assert project.alembic("check") == "No new upgrade operations detected.\n"
     assert project.alembic("current") == f"{HEAD} (head)\n"
-    assert project.emails() == [(1, "ada@x.de"), (2, "zoé@x.de")]
+    assert project.emails() == [(1, "ada@x.de"), (2, "zoé@x.de" if lower else "zoÉ@x.de")]
     assert project.start() == ""
     # Number 3 has been somebody's; nobody gets it again.
     body = {"name": "Eve", "email": "eve@example.com"}

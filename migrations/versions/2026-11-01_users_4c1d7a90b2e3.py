@@ -1,4 +1,4 @@
-"""Users (c05d1e7b8a42 does it).
+"""Users (7d40c92be5a1 does it).
 
 Revision ID: 4c1d7a90b2e3
 Revises:

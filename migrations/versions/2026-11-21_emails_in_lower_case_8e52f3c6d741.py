@@ -1,4 +1,4 @@
-"""Emails in lower case (c05d1e7b8a42 does it).
+"""Emails in lower case (7d40c92be5a1 does it).
 
 Revision ID: 8e52f3c6d741
 Revises: 4c1d7a90b2e3

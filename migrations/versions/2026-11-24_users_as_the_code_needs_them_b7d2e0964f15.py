@@ -1,4 +1,4 @@
-"""Users as the code needs them (c05d1e7b8a42 does it).
+"""Users as the code needs them (7d40c92be5a1 does it).
 
 Revision ID: b7d2e0964f15
 Revises: 8e52f3c6d741

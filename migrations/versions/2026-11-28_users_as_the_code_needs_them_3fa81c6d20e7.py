@@ -1,4 +1,4 @@
-"""Users as the code needs them (c05d1e7b8a42 does it).
+"""Users as the code needs them (7d40c92be5a1 does it).
 
 Revision ID: 3fa81c6d20e7
 Revises: b7d2e0964f15

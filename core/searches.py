@@ -1,0 +1,211 @@
+"""How a text is found in others: in any case, in any language of the database, by its index."""
+
+import logging
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Column, ColumnElement, Connection, Engine, String, bindparam, func, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+
+# How texts are compared on PostgreSQL, by the name of a parameter: with the capitals that this
+# collation knows. The database's own, if it is of use: C knows A to Z only, and Turkish has another
+# capital of i. Otherwise one that comes with each server since 17, or with ICU.
+COLLATIONS = {
+    "upper": "default",
+    "upper_builtin": "pg_c_utf8",
+    "upper_icu": "und-x-icu",
+    "upper_ascii": "C",
+}
+# And on SQLite: if it is in ASCII, and if not.
+SEARCHES = frozenset({"like", "glob", *COLLATIONS})
+
+
+def parameters(wanted: str, kind: str) -> dict[str, str]:
+    """Return what is asked for, as parameters of a statement that searches by `kind`."""
+    if kind == "glob":
+        return {kind: "*" + "".join(map(either_case, wanted)) + "*"}
+    if kind in COLLATIONS and (start := before_sigma(wanted)) != wanted:
+        return {kind: pattern(start), "whole": pattern(wanted)}
+    return {kind: pattern(wanted)}
+
+
+def pattern(wanted: str) -> str:
+    """Return what LIKE finds wherever it stands; % and _ are plain characters."""
+    plain = re.sub("([/%_])", r"/\1", wanted)
+    return f"%{plain}%"
+
+
+def before_sigma(wanted: str) -> str:
+    """Return a text without a sigma at its end, and what has no capital behind it."""
+    at = max(map(wanted.rfind, "Σσς"))
+    rest = wanted[at + 1 :]
+    return wanted if at < 0 or rest.upper() != rest.lower() else before_sigma(wanted[:at])
+
+
+def contains(column: Column[Any], kind: str, whole: bool) -> ColumnElement[bool]:
+    """Return the condition that the text that is asked for stands in a column."""
+    wanted = bindparam(kind, type_=String)
+    if kind == "like":
+        # On SQLite, which looks at each row: 0.1 s for a million of them, and nobody else has to
+        # wait meanwhile, because no Python is called. LIKE finds A for a, but not É for é.
+        return column.like(wanted, escape="/")
+    if kind == "glob":
+        # With GLOB, we can ask for [éÉ], one of the two letters; it takes four times as long.
+        return column.bool_op("GLOB")(wanted)
+
+    # On PostgreSQL, which has an index on this. upper() and not lower(), because the Greek letter
+    # sigma has two small forms and one capital.
+    def capitals(of: ColumnElement[Any]) -> ColumnElement[Any]:
+        return func.upper(of.collate(COLLATIONS[kind]))
+
+    found = capitals(column).like(capitals(wanted), escape="/")
+    if not whole:
+        return found
+    # The index has each word in small letters, where a sigma at the end is another one; and what is
+    # asked for may end within a word. So the index gets what stands before its sigma, and the rows
+    # that it finds are looked through for all of it: || '' is on no index.
+    rest = capitals(column).concat("").like(capitals(bindparam("whole")), escape="/")
+    return found & rest
+
+
+def either_case(letter: str) -> str:
+    """Return what stands in a GLOB for a letter in any case, or for another character."""
+    return f"[{letters}]" if (letters := cases().get(letter.upper())) else letter
+
+
+@cache
+def cases() -> dict[str, str]:
+    """Return for each capital letter itself and its small ones; for a sigma, these are two."""
+    same = dict(zip("*?[", "*?[", strict=True))  # plain characters, in brackets
+    for letter in map(chr, range(0x20000)):  # there are no letters with capitals beyond
+        if letter.upper() != letter and len(letter.upper()) == 1:
+            same[letter.upper()] = same.get(letter.upper(), letter.upper()) + letter
+    return same
+
+
+def unknown_letter(error: DBAPIError) -> str | None:
+    """Return the letter that the encoding of a database lacks, if that is the error; so has LATIN1.
+
+    Nothing has been sent then. (A server says so itself if a URL has ?client_encoding=utf8.)
+    """
+    original = error.orig
+    if isinstance(original, UnicodeEncodeError) and original.encoding != "utf-8":
+        return original.object[original.start]
+    return None  # or half a character, which no encoding has
+
+
+# ---- Which kind it is
+
+
+# Whether the database knows the capitals of é, or of what has its number, and of i; which of the
+# collations are there; and of which one the index is. The letter é is asked for by its number,
+# because there are encodings without it; some of them have no such number.
+LETTER = """(SELECT chr(CASE
+    WHEN getdatabaseencoding() = 'UTF8'
+    OR pg_encoding_max_length(pg_char_to_encoding(getdatabaseencoding())) = 1
+    THEN 233 ELSE 97 END) AS letter) AS asked"""
+LANGUAGE = text(f"""
+    SELECT
+        upper(letter) <> lower(letter) AND upper('i') = 'I' AS has_capitals,
+        ARRAY(
+            SELECT collname::text FROM pg_collation
+            WHERE collnamespace = 'pg_catalog'::regnamespace
+            AND collencoding IN (-1, pg_char_to_encoding(getdatabaseencoding()))
+        ) AS collations,
+        pg_get_indexdef(to_regclass(:index)) AS definition
+    FROM {LETTER}
+""")  # noqa: S608
+
+
+def language_of(connection: Connection, table: str) -> str:
+    """Return how a table of PostgreSQL is searched, as a key of COLLATIONS.
+
+    As its index says, which may have been made by another version of the server.
+    """
+    found = connection.execute(LANGUAGE, {"index": f'"ix_{table}_search"'}).one()
+    for kind, collation in COLLATIONS.items():
+        if re.search(rf'COLLATE "?{collation}\b', found.definition or ""):
+            return kind
+    if found.has_capitals:
+        return "upper"
+    usable = {"upper_builtin", "upper_icu"} & {
+        kind for kind, collation in COLLATIONS.items() if collation in found.collations
+    }
+    return min(usable, default="upper_ascii")
+
+
+kinds = WeakKeyDictionary[Engine, dict[str, str]]()
+
+
+def kind_of_search(db: Session, table: str, wanted: str) -> str:
+    """Return how a text is searched for in a table, as one of SEARCHES."""
+    bind = db.get_bind()
+    if bind.dialect.name == "sqlite":
+        return "like" if wanted.isascii() else "glob"
+    known = kinds.setdefault(bind.engine, {})
+    if table not in known:
+        known[table] = language_of(db.connection(), table)
+    return known[table]
+
+
+# ---- Its index
+
+
+def create_search_index(connection: Connection, table: str, *columns: str) -> None:
+    """Index the groups of three letters in the texts of these columns, where that is possible.
+
+    That is PostgreSQL with the extension pg_trgm, which comes with it, and which the owner of a
+    database may install. The index is called ix_..._search.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    reason = "it is in no schema of the search_path"
+    try:
+        with connection.begin_nested():
+            connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
+    except DBAPIError as error:
+        reason = str(error.orig).splitlines()[0]
+    there = "SELECT 1 FROM pg_opclass WHERE opcname = 'gin_trgm_ops' AND pg_opclass_is_visible(oid)"
+    if not connection.scalar(text(there)):
+        log.warning("Searches will look at every row, without pg_trgm: %s", reason)
+        return
+    connection.execute(text(search_index(table, columns, language_of(connection, table))))
+
+
+def search_index(table: str, columns: Sequence[str], kind: str = "upper") -> str:
+    """Return the CREATE INDEX of it."""
+    collation = "" if kind == "upper" else f' COLLATE "{COLLATIONS[kind]}"'
+    indexed = ", ".join(f'upper("{each}"{collation}) gin_trgm_ops' for each in columns)
+    return f'CREATE INDEX IF NOT EXISTS "ix_{table}_search" ON "{table}" USING gin ({indexed})'
+
+
+def has_old_search_index(connection: Connection, table: str) -> bool:
+    """Tell whether a table of PostgreSQL has an index that no search of today finds."""
+    named = {"index": f'"ix_{table}_search"'}
+    definition = connection.scalar(text("SELECT pg_get_indexdef(to_regclass(:index))"), named)
+    collation = COLLATIONS[language_of(connection, table)]
+    found = definition or "upper(" + collation
+    return not ("upper(" in found and (collation == "default" or collation in found))
+
+
+def say_what_searches_miss(connection: Connection, tables: Sequence[str]) -> None:
+    """Write to the log if the language of a database leaves its searches without É for é."""
+    if connection.dialect.name != "postgresql" or not tables:
+        return
+    if "upper_ascii" in {language_of(connection, table) for table in tables}:
+        log.warning(
+            "Searches find letters beyond A to Z only as they are written: the language of this "
+            "database does not know their capitals. docs/production.md names one that does"
+        )
+    has_index = connection.scalar(text("SELECT to_regproc('show_trgm') IS NOT NULL"))
+    if has_index and connection.scalar(text(f"SELECT show_trgm(letter) = '{{}}' FROM {LETTER}")):  # noqa: S608
+        log.warning(
+            "Searches for letters beyond A to Z look at every row: the language of this database "
+            "does not know that they are letters. docs/production.md names one that does"
+        )
