@@ -272,6 +272,11 @@ def test_a_dump_that_somebody_has_restored(project: Project, own_migrations: boo
         ("DROP CONSTRAINT uq_user_email", "no uq_user_email"),
         ("DROP CONSTRAINT ck_user_name_length", "no ck_user_name_length"),
         ("ALTER name DROP NOT NULL", "user.name may be NULL"),
+        (
+            "DROP CONSTRAINT ck_user_name_length, ADD CONSTRAINT ck_user_name_length"
+            " CHECK (length(name) BETWEEN 1 AND 100) NOT ENFORCED",
+            "no ck_user_name_length",
+        ),
     ],
 )
 def test_a_rule_that_somebody_has_dropped(project: Project, dropped: str, missing: str) -> None:
