@@ -140,6 +140,10 @@ def test_kubernetes(end: str) -> None:
 
 def test_sql() -> None:
     with debian_postgresql() as url, psycopg.connect(url, autocommit=True) as connection:
+        for statement in found("sql language"):
+            connection.execute(statement.encode())
+        with psycopg.connect(url.removesuffix("postgres") + "app") as app:
+            assert app.execute("SELECT upper('é'), 'é' < 'z'").fetchone() == ("É", False)
         connection.execute('CREATE TABLE "user" (email text, name text)')
         for statement in "".join(found("sql index") + found("sql standby")).split(";"):
             connection.execute(statement.encode())
