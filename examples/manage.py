@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 import database
 from core.errors import conflict_in
+from core.letters import in_small_letters
 from models import User
 from schemas import UserBody
 
@@ -65,7 +66,7 @@ def make_admin(
     if len(password) < 12:
         sys.exit("password: 12 characters or more")
     with database.SessionLocal() as db:
-        user_id = db.scalar(select(User.id).where(User.email == email.lower()))
+        user_id = db.scalar(select(User.id).where(User.email == in_small_letters(email)))
         if user_id is None:
             sys.exit("No such user: create-user makes one")
         set_password(db, user_id, password, is_admin=True)
