@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
 
-from core.bodies import TO_BE_SEEN, RowId, first_mistakes, refuse_many_fields
+from core.bodies import TO_BE_SEEN, RowId, each_once, first_mistakes, refuse_many_fields
 from core.letters import in_small_letters
 
 UserId = Annotated[RowId, Field(description="Id of a user")]
@@ -75,7 +75,10 @@ class UserRecord(UserBody):
 
 
 UserBodies = Annotated[
-    list[UserBody], Field(min_length=1, max_length=1000), WrapValidator(first_mistakes)
+    list[UserBody],
+    Field(min_length=1, max_length=1000),
+    AfterValidator(each_once("email")),
+    WrapValidator(first_mistakes),
 ]
 
 

@@ -1,6 +1,6 @@
 """What may stand in a body, and what is wrong with one: in a bounded time, however long it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WithJsonSchema
@@ -57,6 +57,25 @@ def first_mistakes(rows: list[Any], handler: ValidatorFunctionWrapHandler) -> An
     last = PydanticCustomError("too_many_mistakes", "{message}", {"message": how_many(number)})
     found[MISTAKES:] = [{"type": last, "loc": (), "input": None}]
     raise ValidationError.from_exception_data("list", found)
+
+
+def each_once(name: str) -> Callable[[list[Any]], list[Any]]:
+    """Return what refuses a list in which two rows have the same value in the field `name`."""
+
+    def refuse_twice(rows: list[Any]) -> list[Any]:
+        first: dict[Any, int] = {}
+        found: list[InitErrorDetails] = []
+        for number, row in enumerate(rows):
+            value = getattr(row, name)
+            if (before := first.setdefault(value, number)) != number:
+                message = f"The same as in row {before} of this list"
+                twice = PydanticCustomError("twice", "{message}", {"message": message})
+                found.append({"type": twice, "loc": (number, name), "input": None})
+        if found:
+            raise ValidationError.from_exception_data("list", found)
+        return rows
+
+    return refuse_twice
 
 
 def how_many(number: int) -> str:

@@ -5,13 +5,12 @@ They are read as columns and not as objects, which makes a page of a list twice 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from itertools import pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json
-from sqlalchemy import Column, Executable, Row, bindparam, insert, select
+from sqlalchemy import Column, Executable, Row, bindparam, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session
 from typing_extensions import TypedDict
@@ -24,6 +23,10 @@ from core.sqlite import lock_for_writing
 from core.tables import table_of
 
 Read = TypeVar("Read", bound=BaseModel)
+# The next numbers of a table of PostgreSQL.
+NEXT_IDS = text(
+    "SELECT nextval(pg_get_serial_sequence(:table, :column)) FROM generate_series(1, :number)"
+)
 Expected = Callable[[BaseModel], bool]  # tells whether a row is the one that is to be changed
 
 
@@ -98,33 +101,48 @@ class Rows(Generic[Read]):
             return []
         if any(row.keys() != rows[0].keys() for row in rows):  # SQLAlchemy looks at the first
             raise ValueError("rows that are created together need the same columns")
-        numbers = list(range(len(rows)))
-        if unique:  # in one order: two requests with the same emails in two orders could deadlock
-            numbers.sort(key=lambda number: rows[number][unique])
-        sent = [dict(rows[number]) for number in numbers]
         nothing_before = not db.in_transaction()
         try:
-            created = db.execute(self.creation, sent).all()
+            created = self.insert_in_order(db, rows, unique)
         except (IdsBehindError, IntegrityError) as error:
             # An import has used the id that came next. It has none that is used after it.
             behind = isinstance(error, IdsBehindError) or is_of_primary_key(error.orig)
             if behind and nothing_before:
                 db.rollback()
-                created = db.execute(self.creation, sent).all()
+                created = self.insert_in_order(db, rows, unique)
             else:
                 if unique:
-                    error.add_note(self.first_taken(db, unique, [row[unique] for row in sent]))
+                    error.add_note(self.first_taken(db, unique, [row[unique] for row in rows]))
                 raise
+        return [self.read(row) for row in created]
+
+    def insert_in_order(
+        self, db: Session, rows: Sequence[Mapping[str, Any]], unique: str
+    ) -> Sequence[Row[Any]]:
+        """Create rows, with ids in their order."""
+        sent = [dict(row) for row in rows]
+        if db.get_bind().dialect.name == "sqlite" or len(rows) == 1 or not unique:
+            return db.execute(self.creation, sent).all()
+        # Written in one order, of these values: two requests with the same ones in two orders could
+        # wait for each other. So the ids are drawn before, if they may be chosen.
+        key: Any = self.listing.id
+        if not (key.identity and key.identity.always):
+            table = db.get_bind().dialect.identifier_preparer.format_table(self.table)
+            drawn = {"table": table, "column": key.name, "number": len(rows)}
+            for row, row_id in zip(sent, db.scalars(NEXT_IDS, drawn)):
+                if row_id is not None:  # the sequence is the column's own
+                    row[key.name] = row_id
+        numbers = sorted(range(len(rows)), key=lambda number: sent[number][unique])
+        created = db.execute(self.creation, [sent[number] for number in numbers]).all()
         there = dict(zip(numbers, created))
-        return [self.read(there[number]) for number in range(len(rows))]
+        return [there[number] for number in range(len(rows))]
 
     def first_taken(self, db: Session, unique: str, values: list[str]) -> str:
-        """Return the first of some values, in their order, that is there already, or twice."""
+        """Return the first of some values that is there already."""
         db.rollback()
         column = self.c[unique]
         taken = set(db.scalars(select(column).where(column.in_(values))))
-        taken |= {value for value, following in pairwise(values) if value == following}
-        return min(taken, default="one of them")
+        return next((value for value in values if value in taken), "one of them")
 
     def hold(self, db: Session, row_id: int, expected: Expected | None) -> None:
         """Let nobody else change a row before the transaction ends, if it has to be as `expected`.

@@ -20,6 +20,7 @@ from sqlalchemy import (
     DateTime,
     Engine,
     ForeignKey,
+    Identity,
     MetaData,
     Numeric,
     String,
@@ -283,6 +284,36 @@ NO_FILTERS = (
     ("order_by=sold_at", "order_by"),
     ("colour=red", "colour"),
 )
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "INTEGER GENERATED ALWAYS AS IDENTITY",  # which nobody may choose
+        "INTEGER DEFAULT nextval('numbers')",  # of a sequence that is not the column's own
+        "SERIAL",
+    ],
+)
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_many_at_once_wherever_their_ids_come_from(engine: Engine, number: str) -> None:
+    class Own(DeclarativeBase): ...
+
+    class Tag(Own):
+        __tablename__ = "tag"
+        id: Mapped[int] = mapped_column(Identity(always="ALWAYS" in number), primary_key=True)
+        name: Mapped[str] = mapped_column(unique=True)
+
+    class TagRead(BaseModel):
+        id: int
+        name: str
+
+    names = ["c", "a", "b"]
+    with Session(engine) as db:
+        db.execute(text("CREATE SEQUENCE numbers"))
+        db.execute(text(f"CREATE TABLE tag (id {number} PRIMARY KEY, name TEXT UNIQUE)"))
+        created = Rows(Tag, TagRead).insert(db, [{"name": name} for name in names], unique="name")
+    assert [tag.name for tag in created] == names
+    assert [tag.id for tag in created] == ([1, 2, 3] if number == "SERIAL" else [3, 1, 2])
 
 
 def test_what_is_no_filter(shop: TestClient) -> None:
