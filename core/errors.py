@@ -195,7 +195,13 @@ async def unsuitable(request: Request, error: DataError) -> Response:
         raise error
     if letter := unknown_letter(error):
         rows: Any = error.params if isinstance(error.params, list) else [error.params]
-        columns = [name for row in rows for name, value in row.items() if letter in str(value)]
+        # In an INSERT of many rows, the second name is called name__1.
+        columns = [
+            name.partition("__")[0]
+            for row in rows
+            for name, value in row.items()
+            if letter in str(value)
+        ]
         message = f"The encoding of this database has no {letter}"
         return unprocessable(
             [{"type": "value_error", "loc": ["body", *columns[:1]], "msg": message}]

@@ -2,11 +2,12 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import psycopg
 from sqlalchemy import Column, ColumnElement, Connection, Engine, String, bindparam, func, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -30,9 +31,10 @@ def parameters(wanted: str, kind: str) -> dict[str, str]:
     """Return what is asked for, as parameters of a statement that searches by `kind`."""
     if kind == "glob":
         return {kind: "*" + "".join(map(either_case, wanted)) + "*"}
-    if kind in COLLATIONS and (start := before_sigma(wanted)) != wanted:
-        return {kind: pattern(start), "whole": pattern(wanted)}
-    return {kind: pattern(wanted)}
+    like = pattern(wanted)
+    if kind in COLLATIONS and (hazy := without_sigma(like)) != like:
+        return {kind: hazy, "whole": like}
+    return {kind: like}
 
 
 def pattern(wanted: str) -> str:
@@ -41,11 +43,16 @@ def pattern(wanted: str) -> str:
     return f"%{plain}%"
 
 
-def before_sigma(wanted: str) -> str:
-    """Return a text without a sigma at its end, and what has no capital behind it."""
-    at = max(map(wanted.rfind, "Σσς"))
-    rest = wanted[at + 1 :]
-    return wanted if at < 0 or rest.upper() != rest.lower() else before_sigma(wanted[:at])
+def without_sigma(pattern: str) -> str:
+    """Return a pattern of LIKE with any character for a sigma, unless a letter follows it.
+
+    Only then it is the usual one for sure, and not that of the end of a word.
+    """
+    found = ""
+    for each in reversed(pattern):
+        at_end = found[:1].upper() == found[:1].lower()
+        found = ("_" if each in "Σσς" and at_end else each) + found
+    return found
 
 
 def contains(column: Column[Any], kind: str, whole: bool) -> ColumnElement[bool]:
@@ -68,8 +75,8 @@ def contains(column: Column[Any], kind: str, whole: bool) -> ColumnElement[bool]
     if not whole:
         return found
     # The index has each word in small letters, where a sigma at the end is another one; and what is
-    # asked for may end within a word. So the index gets what stands before its sigma, and the rows
-    # that it finds are looked through for all of it: || '' is on no index.
+    # asked for may begin and end within a word. So the index gets less of it, and the rows that it
+    # finds are looked through for the whole: || '' is on no index.
     rest = capitals(column).concat("").like(capitals(bindparam("whole")), escape="/")
     return found & rest
 
@@ -92,9 +99,12 @@ def cases() -> dict[str, str]:
 def unknown_letter(error: DBAPIError) -> str | None:
     """Return the letter that the encoding of a database lacks, if that is the error; so has LATIN1.
 
-    Nothing has been sent then. (A server says so itself if a URL has ?client_encoding=utf8.)
+    Nothing has been sent then; or the server says so, if it was told ?client_encoding=utf8.
     """
     original = error.orig
+    if isinstance(original, psycopg.errors.UntranslatableCharacter):
+        found = re.search(r"byte sequence ((?:0x\w\w ?)+) in", str(original))
+        return bytes.fromhex(found[1].replace("0x", "")).decode() if found else None
     if isinstance(original, UnicodeEncodeError) and original.encoding != "utf-8":
         return original.object[original.start]
     return None  # or half a character, which no encoding has
@@ -103,16 +113,20 @@ def unknown_letter(error: DBAPIError) -> str | None:
 # ---- Which kind it is
 
 
-# Whether the database knows the capitals of é, or of what has its number, and of i; which of the
-# collations are there; and of which one the index is. The letter é is asked for by its number,
-# because there are encodings without it; some of them have no such number.
+# Whether the database knows the capitals of é, or of what has its number, and of i, and has the
+# same ones in each word (in Greek, eta with an accent has two); which of the collations are there;
+# and of which one the index is. The letters are asked for by numbers, because there are encodings
+# without them; some of these have no such numbers.
 LETTER = """(SELECT chr(CASE
     WHEN getdatabaseencoding() = 'UTF8'
     OR pg_encoding_max_length(pg_char_to_encoding(getdatabaseencoding())) = 1
-    THEN 233 ELSE 97 END) AS letter) AS asked"""
+    THEN 233 ELSE 97 END) AS letter,
+    chr(CASE getdatabaseencoding() WHEN 'UTF8' THEN 945 ELSE 97 END)
+    || chr(CASE getdatabaseencoding() WHEN 'UTF8' THEN 942 ELSE 97 END) AS word) AS asked"""
 LANGUAGE = text(f"""
     SELECT
-        upper(letter) <> lower(letter) AND upper('i') = 'I' AS has_capitals,
+        upper(letter) <> lower(letter) AND upper('i') = 'I'
+            AND upper(word) = upper(left(word, 1)) || upper(right(word, 1)) AS has_capitals,
         ARRAY(
             SELECT collname::text FROM pg_collation
             WHERE collnamespace = 'pg_catalog'::regnamespace
@@ -130,7 +144,8 @@ def language_of(connection: Connection, table: str) -> str:
     """
     found = connection.execute(LANGUAGE, {"index": f'"ix_{table}_search"'}).one()
     for kind, collation in COLLATIONS.items():
-        if re.search(rf'COLLATE "?{collation}\b', found.definition or ""):
+        made = found.definition or ""
+        if "gin_trgm_ops" in made and re.search(rf'COLLATE "?{collation}\b', made):
             return kind
     if found.has_capitals:
         return "upper"
@@ -176,6 +191,8 @@ def create_search_index(connection: Connection, table: str, *columns: str) -> No
         log.warning("Searches will look at every row, without pg_trgm: %s", reason)
         return
     connection.execute(text(search_index(table, columns, language_of(connection, table))))
+    if "gin_trgm_ops" not in (index_there(connection, table) or ""):
+        log.warning("Searches will look at every row: ix_%s_search is another index", table)
 
 
 def search_index(table: str, columns: Sequence[str], kind: str = "upper") -> str:
@@ -185,19 +202,41 @@ def search_index(table: str, columns: Sequence[str], kind: str = "upper") -> str
     return f'CREATE INDEX IF NOT EXISTS "ix_{table}_search" ON "{table}" USING gin ({indexed})'
 
 
-def has_old_search_index(connection: Connection, table: str) -> bool:
-    """Tell whether a table of PostgreSQL has an index that no search of today finds."""
+def index_there(connection: Connection, table: str) -> str | None:
+    """Return the CREATE INDEX of the index with that name, if there is one."""
     named = {"index": f'"ix_{table}_search"'}
-    definition = connection.scalar(text("SELECT pg_get_indexdef(to_regclass(:index))"), named)
+    found: str | None = connection.scalar(
+        text("SELECT pg_get_indexdef(to_regclass(:index))"), named
+    )
+    return found
+
+
+def has_old_search_index(connection: Connection, table: str) -> bool:
+    """Tell whether a table of PostgreSQL has an index that no search of today uses."""
+    made = index_there(connection, table) or ""
+    if "gin_trgm_ops" not in made:
+        return False  # somebody else's
     collation = COLLATIONS[language_of(connection, table)]
-    found = definition or "upper(" + collation
-    return not ("upper(" in found and (collation == "default" or collation in found))
+    fits = collation == "default" or re.search(rf'COLLATE "?{collation}\b', made)
+    return not ("upper(" in made and fits)
 
 
-def say_what_searches_miss(connection: Connection, tables: Sequence[str]) -> None:
-    """Write to the log if the language of a database leaves its searches without É for é."""
+def say_what_searches_miss(connection: Connection, tables: Mapping[str, Sequence[str]]) -> None:
+    """Write to the log if the language of a database leaves its searches without É for é.
+
+    Or without an index: a backup may come from a database of another language. `tables` are those
+    that are searched, with the columns.
+    """
     if connection.dialect.name != "postgresql" or not tables:
         return
+    for table, columns in tables.items():
+        if has_old_search_index(connection, table):
+            log.warning(
+                "Searches look at every row, for their index is of another language. Run this: "
+                "DROP INDEX ix_%s_search; %s",
+                table,
+                search_index(table, columns, language_of(connection, table)),
+            )
     if "upper_ascii" in {language_of(connection, table) for table in tables}:
         log.warning(
             "Searches find letters beyond A to Z only as they are written: the language of this "

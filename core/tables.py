@@ -97,7 +97,9 @@ def create(connection: Connection, metadata: MetaData, models: ModuleType) -> No
         check(connection, metadata, tables)
         check_rights(connection, tables)
         metadata.create_all(connection)
-    say_what_searches_miss(connection, [table.name for table in tables if table in searched])
+    say_what_searches_miss(
+        connection, {table.name: searched[table] for table in tables if table in searched}
+    )
 
 
 def is_new(connection: Connection, tables: list[Table]) -> bool:

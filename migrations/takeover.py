@@ -40,11 +40,20 @@ SMALL, PLAIN = (
 )
 
 
-def take_over(table: sa.Table, revision: str, new: list[str]) -> None:
-    """Create the table, or change the one that is there into it; `revision` does so.
+def create_first() -> None:
+    """Create the table where there is none, in the first revision, for those that follow it."""
+    if context.is_offline_mode() or sa.inspect(op.get_bind()).has_table("user"):
+        return
+    newest = context.script.get_revision(revisions.repeatable()["user"])
+    newest.module.wanted().create(op.get_bind())
+    context.config.attributes["created"] = True
+
+
+def take_over(table: sa.Table, revision: str, *, new: list[str], renewed: list[str]) -> None:
+    """Change the table that is there into what is wanted; `revision` does so.
 
     Where an earlier version of it has been run, others may have changed the table since then: it
-    only gets the indexes, and the CHECKs that are called `new`.
+    only gets the indexes, the CHECKs that are called `new`, and those `renewed` that it has.
     """
     if context.is_offline_mode():
         raise CommandError(
@@ -52,12 +61,10 @@ def take_over(table: sa.Table, revision: str, new: list[str]) -> None:
             f"{revision} first; alembic upgrade {revision}:head --sql has the rest"
         )
     connection = op.get_bind()
-    if not sa.inspect(connection).has_table("user"):
-        table.create(connection)
+    if context.config.attributes.get("created"):
         return
     if context.config.attributes.get("done", set()) - EARLIER:
-        lower_emails(connection)
-        add_checks(connection, table, new)
+        add_checks(connection, table, new, renewed)
         for name in OLD:
             op.execute(f"DROP INDEX IF EXISTS {name}")
         for index in table.indexes:
@@ -74,7 +81,11 @@ def lower_emails(connection: sa.Connection) -> None:
     """Write emails in small letters; stop if two are the same then, or if some cannot be seen."""
     if connection.dialect.name == "sqlite":
         driver: Any = connection.connection.driver_connection
-        driver.create_function("in_small_letters", 1, lambda text: text and in_small_letters(text))
+        driver.create_function(
+            "in_small_letters",
+            1,
+            lambda email: in_small_letters(email) if isinstance(email, str) else email,
+        )
     elif connection.scalar(sa.text("SELECT row_security_active('\"user\"')")):
         stop(
             'row level security hides users from this role: ALTER TABLE "user" NO FORCE ROW LEVEL '
@@ -125,6 +136,8 @@ def check_columns(connection: sa.Connection, table: sa.Table) -> None:
     if key != ["id"] or not isinstance(there["id"]["type"], sa.Integer):
         stop("user.id is not a whole number that is the primary key")
     for name, column in there.items():
+        if name in table.columns and column.get("computed"):
+            stop(f"user.{name} is generated, and this app writes it: make it a plain column")
         filled = column["nullable"] or column["default"]
         if not (
             name in table.columns or filled or column.get("identity") or column.get("computed")
@@ -183,10 +196,11 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         if name in theirs:
             columns[name] = their_columns[name]
         else:  # CHECKs that stand behind a column of ours
-            in_brackets = r"\((?:[^()']|'[^']*'|\([^()]*\))*\)"
-            rules += re.findall(rf"(?i)\bCHECK\s*{in_brackets}", their_columns[name])
+            in_brackets = r"\((?:[^()']|'[^']*'|\((?:[^()]|\([^()]*\))*\))*\)"
+            check = rf"(?i)\bCHECK\s*{in_brackets}"
+            rules += re.findall(check, their_columns[name])
             lost = rf"(?i)\b(?:COLLATE\s+\S+|DEFAULT\s+(?:'[^']*'|{in_brackets}|\S+)|REFERENCES.*)"
-            for left_out in re.findall(lost, their_columns[name]):
+            for left_out in re.findall(lost, re.sub(check, "", their_columns[name])):
                 log.info("Left out: %s of user.%s", left_out, name)
     for rule in their_rules:
         known = re.search(r"(?i)\b(PRIMARY\s+KEY|UNIQUE)\b", rule) and not mentions(rule, theirs)
@@ -211,13 +225,16 @@ def copy_table(connection: sa.Connection, table: sa.Table) -> None:
         new.create(connection)
 
 
-def add_checks(connection: sa.Connection, table: sa.Table, names: list[str]) -> None:
-    """Put CHECKs of `table` in the place of those of the same names; all else stays as it is."""
+def add_checks(
+    connection: sa.Connection, table: sa.Table, new: list[str], renewed: list[str]
+) -> None:
+    """Add the CHECKs of `table` that are `new`, and put those `renewed` in the place of the old."""
     there = {check["name"] for check in sa.inspect(connection).get_check_constraints("user")}
     rules = [
         rule
         for rule in table.constraints
-        if isinstance(rule, sa.CheckConstraint) and rule.name in names
+        if isinstance(rule, sa.CheckConstraint)
+        and (rule.name in renewed if rule.name in there else rule.name in new)
     ]
     if connection.dialect.name != "sqlite":
         for rule in rules:
@@ -225,18 +242,20 @@ def add_checks(connection: sa.Connection, table: sa.Table, names: list[str]) -> 
                 op.execute(f'ALTER TABLE "user" DROP CONSTRAINT "{rule.name}"')
             connection.execute(sa.schema.AddConstraint(rule))
         return
+    if not rules:
+        return
     check_users(connection, ["is_active NOT IN (0, 1)"])
     made = "SELECT sql FROM sqlite_master WHERE tbl_name = 'user' AND sql IS NOT NULL"
     create, *others = connection.exec_driver_sql(f"{made} ORDER BY type <> 'table'").scalars()
-    start, end = create.index("("), create.rindex(")")
-    body = create[start:end]
-    for old in parts_of(create)[1]:
-        if named(old) in names:
-            body = re.sub(rf"\s*,?\s*{re.escape(old)}", "", body)
+    columns, old = parts_of(create)
+    parts = [*columns.values(), *(each for each in old if named(each) not in renewed)]
     for rule in rules:
         condition = rule.sqltext.compile(dialect=connection.dialect)
-        body += f"\n, CONSTRAINT {rule.name} CHECK ({condition})"
-    replace_table(connection, f'CREATE TABLE "_user" {body}{create[end:]}', others)
+        parts.append(f"CONSTRAINT {rule.name} CHECK ({condition})")
+    body = ",\n    ".join(parts)
+    replace_table(
+        connection, f'CREATE TABLE "_user" (\n    {body}\n{create[create.rindex(")") :]}', others
+    )
 
 
 def named(rule: str) -> str | None:

@@ -368,6 +368,19 @@ def test_there_and_back_with_data(project: Project) -> None:
         assert connection.execute(text("SELECT user_id FROM own")).fetchall() == []
 
 
+def test_migrations_of_ones_own_beside_a_new_one_of_ours(project: Project) -> None:
+    """They followed our newest of then; merged, they also make a new database."""
+    own = project.add_migration(
+        'op.add_column("user", sa.Column("phone", sa.String(30)))',
+        'op.create_index("ix_own", "user", ["phone"])',
+    )
+    own.write_text(own.read_text().replace(f'"{HEAD}"', '"c05d1e7b8a42"'))
+    project.alembic("merge", "heads", "-m", "merge")
+    project.alembic("upgrade", "head")
+    assert "ix_own" in project.tables()["user"][3]
+    assert project.start() == ""
+
+
 def test_what_cannot_be_taken_back(project: Project) -> None:
     project.alembic("upgrade", "head")
     before = project.tables()

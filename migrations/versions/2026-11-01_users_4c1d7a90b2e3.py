@@ -1,8 +1,10 @@
-"""Users (7d40c92be5a1 does it).
+"""Users, where there are none yet (7d40c92be5a1 changes those that are there).
 
 Revision ID: 4c1d7a90b2e3
 Revises:
 """
+
+from migrations.takeover import create_first
 
 revision = "4c1d7a90b2e3"
 down_revision = None
@@ -11,7 +13,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Do nothing. The file stays, because databases have this revision noted."""
+    """Create the table, if there is none."""
+    create_first()
 
 
 def downgrade() -> None:

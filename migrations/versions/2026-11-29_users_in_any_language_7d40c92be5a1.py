@@ -44,8 +44,8 @@ def wanted() -> sa.Table:
 
 
 def upgrade() -> None:
-    """Create the table, or change the one that is there into it; renew what searches need."""
-    take_over(wanted(), revision, new=["ck_user_is_active", "ck_user_email_lower"])
+    """Change the table that is there into what is wanted, and renew what searches need."""
+    take_over(wanted(), revision, new=["ck_user_is_active"], renewed=["ck_user_email_lower"])
     renew_searches()
     op.create_search_index("user", "name", "email")  # type: ignore[attr-defined]
 

@@ -31,6 +31,7 @@ BUILTIN = "LOCALE_PROVIDER builtin BUILTIN_LOCALE"
 BOTH = [
     *("LOCALE 'C'", "LOCALE 'C.UTF-8'", *(f"LOCALE '{name}'" for name in LIBC[:4])),
     *(f"{ICU} 'und' LOCALE 'C.UTF-8'", f"{ICU} 'und' LOCALE 'C'", f"{ICU} 'lt' LOCALE 'C.UTF-8'"),
+    f"{ICU} 'el' LOCALE 'C.UTF-8'",
     f"{ICU} 'tr' LOCALE 'tr_TR.UTF-8'",
 ]
 LANGUAGES = [("debian", each) for each in BOTH] + [
@@ -163,7 +164,7 @@ def test_each_language(
             by_scan = found(client)
             with engine.connect() as connection:
                 kind = language_of(connection, "user")
-        with app_on(url, "-cenable_seqscan=off") as (client, _):
+        with app_on(url, "-cenable_seqscan=off -cenable_indexscan=off") as (client, _):
             assert found(client) == by_scan
         differs = {query for query in SEARCHES if by_scan[query] != on_sqlite[1][query]}
         assert differs == exceptions(server, language, kind)
@@ -212,10 +213,11 @@ def test_a_column_that_takes_small_letters_for_capitals(servers: dict[str, str])
             assert (answer.status_code, len(answer.json())) == (200, 1)
 
 
-def test_what_latin1_cannot_store(servers: dict[str, str]) -> None:
+@pytest.mark.parametrize("more", ["", "?client_encoding=utf8"])
+def test_what_latin1_cannot_store(servers: dict[str, str], more: str) -> None:
     """Nobody has it, so nobody is found; and nobody can get it."""
     latin1 = "ENCODING 'LATIN1' LOCALE 'fr_FR.ISO-8859-1'"
-    with database_of(servers["debian"], latin1) as url, app_on(url) as (client, _):
+    with database_of(servers["debian"], latin1) as url, app_on(url + more) as (client, _):
         assert client.post("/user", json={"name": "Éric", "email": "a@x.de"}).status_code == 200
         assert len(client.get("/users?query=éRIC").json()) == 1
         for path in ("/users?query=Ł", "/users?query=ŁŁŁ&after=0", "/users?query=Ł&page=3"):
@@ -224,7 +226,7 @@ def test_what_latin1_cannot_store(servers: dict[str, str]) -> None:
         body = {"name": "Łukasz", "email": "l@x.de"}
         calls = [
             ("POST", "/user", body),
-            ("POST", "/users/bulk", [body]),
+            ("POST", "/users/bulk", [{"name": "B", "email": "b@x.de"}, body]),
             ("PUT", "/users/1", body),
         ]
         for method, path, sent in [*calls, ("PATCH", "/users/1", {"name": "Łukasz"})]:
@@ -251,6 +253,40 @@ def test_no_other_language_on_the_server(
             }
             assert found == {"info": 1, "INFO": 1, "éric": 0}
         assert "only as they are written" in caplog.text
+
+
+def test_an_index_of_another_language(
+    servers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A backup has come from elsewhere. The start says what mends it; and that does."""
+    with database_of(servers["debian"], "LOCALE 'tr_TR.UTF-8'") as url:
+        with app_on(url):
+            pass
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP INDEX ix_user_search")
+            plain = "(upper(name) gin_trgm_ops, upper(email) gin_trgm_ops)"
+            connection.execute(f'CREATE INDEX ix_user_search ON "user" USING gin {plain}')
+            with app_on(url):
+                pass
+            said = caplog.messages[-1].partition("Run this: ")[2]
+            connection.execute(said.encode())
+            caplog.clear()
+            with app_on(url):
+                pass
+            assert caplog.messages == []
+
+
+def test_an_index_of_that_name_for_something_else(
+    servers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with database_of(servers["debian"], "LOCALE 'C.UTF-8'") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE user_search (q text)")
+            connection.execute("CREATE INDEX ix_user_search ON user_search (q)")
+        assert "ix_user_search is another index" in upgrade(url)
+        with app_on(url) as (client, _), psycopg.connect(url) as connection:
+            assert client.get("/users?query=abc").json() == []
+            assert connection.execute("SELECT 'ix_user_search'::regclass").fetchone()
 
 
 # ---- A table that is there already
@@ -406,6 +442,13 @@ TABLES = {
         [PLAIN, 'ALTER TABLE "user" ADD big TEXT GENERATED ALWAYS AS (upper(email)) STORED'],
         'generated column: Column "email" is used by generated column "big"',
     ),
+    "generated name": (
+        [
+            'CREATE TABLE "user" (id SERIAL PRIMARY KEY, email TEXT UNIQUE, is_active BOOLEAN'
+            " DEFAULT true, name TEXT GENERATED ALWAYS AS (upper(email)) STORED)"
+        ],
+        "user.name is generated, and this app writes it",
+    ),
     "policy": (
         [PLAIN, "CREATE POLICY own ON \"user\" USING (email <> '')"],
         'policy own on table "user" depends on column "email"',
@@ -434,8 +477,10 @@ def test_what_a_table_may_have(servers: dict[str, str], table: str) -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             for statement in statements[:-1] if "OWNER" in statements else statements:
                 connection.execute(statement)
-            rows = "('Ada', 'INFO@Example.com'), ('Eve', 'ÉRIC@x.de')"
-            connection.execute(f'INSERT INTO "user" (name, email) VALUES {rows}')
+            columns = "(email)" if "generated name" in table else "(email, name)"
+            for row in ("('INFO@Example.com', 'Ada')", "('ÉRIC@x.de', 'Eve')"):
+                values = row.partition(",")[0] + ")" if columns == "(email)" else row
+                connection.execute(f'INSERT INTO "user" {columns} VALUES {values}'.encode())
             as_owner = url
             if "OWNER" in statements:
                 role = f"role_{uuid4().hex}"
