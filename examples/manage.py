@@ -4,21 +4,31 @@
     python -m examples.manage create-user "Ada Lovelace" ada@example.com
     python -m examples.manage list-users
     python -m examples.manage fake-users 100000
+    python -m examples.manage import people.csv
 
 A session in a `with` block is the `get_db` of a script: closed in the end, rolled back on errors.
 """
 
 import sys
-from typing import Annotated
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 import database
 from core.errors import conflict_in
+from core.imports import Counts, Existing, ExistsError, Importer, RefusedError
 from core.letters import in_small_letters
+from core.records import Record, open_records
+from examples import exports
 from models import User
 from schemas import UserBody
 
@@ -97,6 +107,86 @@ def fake_users(number: Annotated[int, typer.Argument(min=1)]) -> None:
                 db.execute(insert(User), rows)
                 progress.update(len(rows))
     print(f"{number} users created.")
+
+
+@cli.command("import")
+def import_users(
+    file: Annotated[str, typer.Argument(help="CSV, JSON or JSON Lines; - for the standard input")],
+    name: Annotated[str, typer.Option(help="Its column, or two: 'First name + Last name'")] = "",
+    email: Annotated[str, typer.Option(help="Its column")] = "",
+    encoding: Annotated[str, typer.Option(help="If it is not found out: utf-8, cp1252...")] = "",
+    existing: Annotated[
+        Existing, typer.Option(help="What becomes of a user with an email that is there")
+    ] = Existing.skip,
+    all_or_none: Annotated[
+        bool, typer.Option("--all-or-none", help="Create nobody if one row does not fit")
+    ] = False,
+    rejected: Annotated[
+        Path | None, typer.Option(help="A new file for the rows that do not fit, and why")
+    ] = None,
+) -> None:
+    """Create the users who are in a file of another program; those who are there already stay.
+
+    Whatever happens, it can be run once more. Ends with 1 if there were rows that do not fit.
+    """
+    left_out, counts = 0, Counts()
+    try:
+        with ExitStack() as stack:
+            records = stack.enter_context(open_records(file, encoding))
+            columns = exports.columns_of(records.columns, name, email)
+            print(f"{file}: {records.kind}; {columns}", flush=True)
+            written = rejected and stack.enter_context(rejected.open("x", encoding="utf-8-sig"))
+
+            def reject(record: Record, reason: str) -> None:
+                if written and written.tell() == 0:
+                    written.write(records.header)
+                if written:
+                    written.write(records.with_reason(record, reason))
+
+            def users() -> Iterator[tuple[Record, dict[str, Any]]]:
+                nonlocal left_out
+                for record in records.rows:
+                    values = {} if record.problem else exports.values_of(record.values, columns)
+                    if values is None:
+                        left_out += 1
+                    else:
+                        yield record, values
+
+            bar = stack.enter_context(progress())
+            task = bar.add_task("", total=1.0, rows="")
+            run = Importer(User, UserBody, "email").run(
+                database.engine,
+                users(),
+                existing=existing,
+                all_or_none=all_or_none,
+                reject=reject,
+            )
+            started = time.monotonic()
+            for counts in run:
+                rate = counts.total / (time.monotonic() - started)
+                bar.update(task, completed=records.position(), rows=f"{rate:,.0f} per second")
+    except RefusedError:
+        sys.exit(f"Nothing has changed: {counts.rejected} rows do not fit")
+    except ExistsError as error:
+        sys.exit(f"Stopped at {error}, who is there already; before that, {counts.created} created")
+    except (OSError, ValueError) as error:
+        sys.exit(f"{file}: {error}")
+    print(
+        f"{counts.created} created, {counts.updated} updated, {counts.there} there already, "
+        f"{counts.twice} twice in the file, {left_out} left out without an email, "
+        f"{counts.rejected} rejected"
+    )
+    if counts.rejected:
+        sys.exit(1 if rejected else "--rejected FILE writes down which they are, and why")
+
+
+def progress() -> Progress:
+    """Return a bar on a terminal, and nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}"))
+    return Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
 
 
 if __name__ == "__main__":

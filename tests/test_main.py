@@ -1,5 +1,6 @@
 """The contract of the API, call by call."""
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -7,12 +8,15 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import EmailStr, TypeAdapter, ValidationError
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import IntegrityError
 
+from core.letters import in_small_letters
 from database import SessionLocal
 from main import app
 from models import User
+from schemas import Email, domains
 from tests.users import ADA, BOB, create, everything
 
 
@@ -74,6 +78,26 @@ def test_create_with_a_taken_email(client: TestClient, path: str, email: str) ->
     assert response.status_code == 409
     assert response.json() == {"detail": "Email already registered"}
     assert everything(client) == before
+
+
+def test_a_domain_that_is_known_changes_nothing() -> None:
+    """The second address of a domain is as right or wrong as the first one."""
+    ends = ["example.com", "EXAMPLE.com", "école.fr", "xn--cole-9oa.fr", "a", "x.test", "-x.de", ""]
+    ends += [f"{'d' * 60}.{'e' * 60}.{'f' * 60}.de", "[127.0.0.1]", "example.com ", "a..de"]
+    starts = ["a", "A.b+c_d-e", ".a", "a.", "a..b", "é", "a b", '"a b"', "", "x" * 64, "x" * 65]
+    starts += ["postmaster", "a@b", "Ada <a", "\ud800", "a\n", "o'neil", "a\u0301"]
+    email, plain = TypeAdapter(Email), TypeAdapter(EmailStr)
+    for end, start in itertools.product(ends, ["a", *starts]):
+        outcomes = []
+        for kind in (email, plain):
+            try:
+                outcomes.append(in_small_letters(kind.validate_python(f"{start}@{end}")))
+            except ValidationError:
+                outcomes.append("")
+        typed = f"{start}@{end}"
+        if "<" not in typed and len(typed) <= 254:
+            assert outcomes[0] == outcomes[1], typed
+    assert "example.com" in domains
 
 
 def test_letters_beyond_a_to_z_are_what_they_are(client: TestClient) -> None:

@@ -1,0 +1,265 @@
+"""The records of a file, one after the other: CSV, JSON or JSON Lines, in whatever encoding.
+
+However large the file is, only a piece of it is in memory.
+"""
+
+import codecs
+import csv
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from io import StringIO, TextIOWrapper
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import chardet
+import ijson  # type: ignore[import-untyped]
+from pydantic_core import from_json, to_json
+
+LONGEST = 2**20  # characters of a line, or of a record; what is longer is a mistake
+SAMPLE = 2**16  # bytes that tell an encoding
+LOOKED_AT = 100  # records of JSON whose names are the columns
+
+
+class FileError(ValueError):
+    """A file that cannot be read as a table; the text says why."""
+
+
+class Record(NamedTuple):
+    """A row of a file."""
+
+    line: int  # where it begins; of a list in JSON, which one it is; from 1 on
+    text: str  # as it stands in the file
+    values: Mapping[str, Any]  # by the names of columns
+    problem: str = ""  # why there are none
+
+
+class Records(NamedTuple):
+    """What is in a file."""
+
+    kind: str  # how it is read, in words
+    columns: list[str]
+    rows: Iterator[Record]
+    position: Callable[[], float]  # which part of the file has been read, from 0 to 1
+    with_reason: Callable[[Record, str], str]  # a row as it was, its line, and why it is refused
+    header: str  # what stands above such rows
+
+
+@contextmanager
+def open_records(path: str, encoding: str = "") -> Iterator[Records]:
+    """Open a file, `-` for the standard input; raises FileError if it is no table, or OSError."""
+    with tempfile.TemporaryFile() if path == "-" else Path(path).open("rb") as file:
+        if path == "-":
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        size = file.seek(0, 2)
+        encoding = encoding or encoding_of(file)
+        file.seek(0)
+        try:
+            text = TextIOWrapper(file, encoding, newline="")
+        except LookupError:
+            raise FileError(f"there is no encoding {encoding}") from None
+        try:
+            kind, columns, rows, delimiter = table_in(text)
+            kind += f", {encoding.removesuffix('-sig')}"
+            position = lambda: file.tell() / size  # noqa: E731
+            if delimiter:
+                header = csv_line([*columns, "line", "reason"], delimiter)
+                yield Records(kind, columns, rows, position, partial(in_csv, delimiter), header)
+            else:
+                yield Records(kind, columns, rows, position, in_json, "")
+        except UnicodeError as error:
+            raise FileError(f"it is not all {encoding}, say in which encoding: {error}") from None
+        if file.seek(0, 2) != size:
+            raise FileError("somebody has written to it meanwhile: import it once more")
+        text.detach()
+
+
+def encoding_of(file: BinaryIO) -> str:
+    """Return the encoding of a file, as Python calls it. What is UTF-8 is so by no chance."""
+    file.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    telling = bytearray(file.read(SAMPLE // 8))
+    try:
+        if b"\0" not in telling:
+            file.seek(0)
+            while piece := file.read(LONGEST):
+                decoder.decode(piece)
+            decoder.decode(b"", final=True)
+            return "utf-8-sig"
+    except UnicodeDecodeError:
+        file.seek(SAMPLE // 8)
+        while len(telling) < SAMPLE and (line := file.readline(SAMPLE)):
+            telling += b"" if line.isascii() else line
+    found = chardet.detect(bytes(telling))["encoding"]
+    if found is None:
+        raise FileError("it is no text")
+    return found
+
+
+def table_in(text: TextIOWrapper) -> tuple[str, list[str], Iterator[Record], str]:
+    """Return how a text is read, the columns, the rows, and what is between cells of CSV."""
+    lines = lines_of(text)
+    number, first = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, ""))
+    start = first.lstrip()[:1]
+    if not start:
+        raise FileError("it is empty")
+    if start in "[{":
+        whole = start == "[" or is_part_of_object(
+            first, next((line for line in lines if line.strip()), "")
+        )
+        text.seek(0)
+        rows = json_records(text) if whole else json_lines(lines_of(text))
+        return "JSON" if whole else "JSON Lines", *columns_of(rows), ""
+    delimiter = max(",;\t|", key=first.count)
+    if first.strip().lower().startswith("sep="):  # so Excel is told which it is
+        delimiter, first, number = first.strip()[4:] or ",", next(lines, ""), number + 1
+    if len(first) > LONGEST:
+        raise FileError(f"its first line has more than {LONGEST} characters")
+    names = next(csv.reader([first], delimiter=delimiter))
+    columns = [f"{name} ({n + 1})" if name in names[:n] else name for n, name in enumerate(names)]
+    kind = {"\t": "tabs", ",": "commas", ";": "semicolons"}.get(delimiter, delimiter)
+    return f"CSV with {kind}", columns, csv_records(lines, columns, delimiter, number), delimiter
+
+
+def lines_of(text: TextIOWrapper) -> Iterator[str]:
+    """Return the lines of a text; of one that is too long, no more than tells that."""
+    while line := text.readline(LONGEST + 1):
+        end = line
+        while len(end) > LONGEST and not end.endswith("\n"):
+            end = text.readline(LONGEST + 1)
+        yield line
+
+
+# ---- CSV
+
+
+def csv_records(
+    lines: Iterator[str], columns: list[str], delimiter: str, number: int
+) -> Iterator[Record]:
+    """Return the rows below the line with this number."""
+    taken: list[str] = []
+
+    def look() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    csv.field_size_limit(LONGEST)
+    reader = csv.reader(look(), delimiter=delimiter)
+    while True:
+        line = number + 1
+        problem = ""
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            cells, problem = [], f"{error}"
+        number += len(taken)
+        text = "".join(taken)
+        taken.clear()
+        if len(text) > LONGEST:
+            problem = f"longer than {LONGEST} characters"
+        elif len(cells) > len(columns):
+            problem = f"{len(cells)} cells, where the first line has {len(columns)}"
+        elif not any(cells) and not problem:
+            continue
+        yield Record(line, text, {} if problem else dict(zip(columns, cells)), problem)
+
+
+def csv_line(cells: list[object], delimiter: str) -> str:
+    """Return a line of CSV."""
+    line = StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def in_csv(delimiter: str, record: Record, reason: str) -> str:
+    """Return a row of CSV as it was, with two cells more."""
+    return record.text.rstrip("\r\n") + delimiter + csv_line([record.line, reason], delimiter)
+
+
+# ---- JSON
+
+
+def in_json(record: Record, reason: str) -> str:
+    """Return a row as a line of JSON, with two fields more."""
+    row = from_json(record.text) if record.values else {"row": record.text.rstrip()}
+    return to_json({**row, "line": record.line, "reason": reason}).decode() + "\n"
+
+
+def is_part_of_object(line: str, following: str) -> bool:
+    """Tell whether an object goes on below its first line, or has a list and nothing below it."""
+    try:
+        found = from_json(line)
+    except ValueError:
+        return not following.lstrip().startswith("{")
+    return not following and any(isinstance(each, list) for each in found.values())
+
+
+def json_lines(lines: Iterator[str]) -> Iterator[Record]:
+    """Return the objects, one on each line."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found = from_json(line)
+        except ValueError as error:
+            too_long = f"longer than {LONGEST} characters" if len(line) > LONGEST else ""
+            yield Record(number, line, {}, too_long or f"no JSON: {error}")
+            continue
+        yield record_of(number, line, found)
+
+
+def json_records(text: TextIOWrapper) -> Iterator[Record]:
+    """Return the objects in a list, or in the first list of objects within an object."""
+    try:
+        events = ijson.parse(Bytes(text))
+        prefix = next((prefix for prefix, event, _ in events if event == "start_array"), None)
+        if prefix is None:
+            raise FileError("there is no list in it")
+        text.seek(0)
+        items = ijson.items(Bytes(text), f"{prefix}.item".lstrip("."), use_float=True)
+        for number, found in enumerate(items, 1):
+            yield record_of(number, to_json(found).decode() + "\n", found)
+    except ijson.JSONError as error:
+        raise FileError(f"no JSON: {error}") from None
+
+
+class Bytes:
+    """A text as a parser of UTF-8 reads it."""
+
+    def __init__(self, text: TextIOWrapper) -> None:
+        self.text = text
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next characters in UTF-8."""
+        return self.text.read(size).encode()
+
+
+def record_of(number: int, text: str, found: object) -> Record:
+    """Return a record of an object of JSON; what is within others has names like `a.b`."""
+    if not isinstance(found, dict):
+        return Record(number, text, {}, "no object")
+    return Record(number, text, flat(found))
+
+
+def flat(found: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the values of an object and of those within it."""
+    values: dict[str, Any] = {}
+    for name, value in found.items():
+        inner = flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+        values |= inner
+    return values
+
+
+def columns_of(rows: Iterator[Record]) -> tuple[list[str], Iterator[Record]]:
+    """Return the names in the first records, and all of them."""
+    first = list(islice(rows, LOOKED_AT))
+    if not first:
+        raise FileError("there is nobody in it")
+    return list(dict.fromkeys(name for row in first for name in row.values)), chain(first, rows)
