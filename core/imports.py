@@ -22,6 +22,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     bindparam,
+    cast,
     exists,
     func,
     insert,
@@ -30,6 +31,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.orm import DeclarativeBase
 
 from core.records import Record
@@ -82,6 +84,7 @@ class Importer:
         self.table = table_of(model)
         self.schema = schema
         self.unique = self.table.c[unique]
+        self.key: Column[Any] = self.table.primary_key.columns[0]
 
     def run(
         self,
@@ -167,6 +170,7 @@ class Importer:
         if existing == Existing.stop:
             for value in self.there_among(connection, values):
                 raise ExistsError(value)
+        self.check_ids(connection, values)
         before = counts.created + counts.updated
         write = self.write_sqlite if connection.dialect.name == "sqlite" else self.write_postgresql
         # Of a row that is there, what was not said stays.
@@ -175,7 +179,11 @@ class Importer:
             of_row = frozenset(row.model_fields_set if existing == Existing.update else ())
             said.setdefault(of_row, []).append(each)
         for names, some in said.items():
-            changed = sorted(names - {self.unique.name}) if existing == Existing.update else []
+            changed = (
+                sorted(names - {self.unique.name, self.key.name})
+                if existing == Existing.update
+                else []
+            )
             created, updated = write(connection, some, changed)
             counts.created += created
             counts.updated += updated
@@ -191,6 +199,20 @@ class Importer:
                 select(self.unique).where(self.unique.in_(keys[start : start + 500]))
             )
         }
+
+    def check_ids(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Raise ExistsError if the rows have ids, and one of them is that of somebody else."""
+        if self.key.name not in rows[0]:
+            return
+        ids = {row[self.key.name]: row[self.unique.name] for row in rows}
+        if len(ids) < len(rows):
+            raise ExistsError("an id that two rows have")
+        for start in range(0, len(rows), 500):
+            some = [row[self.key.name] for row in rows[start : start + 500]]
+            there = select(self.key, self.unique).where(self.key.in_(some))
+            for row_id, value in connection.execute(there):
+                if ids[row_id] != value:
+                    raise ExistsError(f"{self.key.name} {row_id}")
 
     def write_sqlite(
         self, connection: Connection, rows: list[dict[str, Any]], changed: list[str]
@@ -240,11 +262,11 @@ class Importer:
         # With ids in the order of the file; but written in that of the values, as others do who
         # write many at once, so that nobody waits for each other.
         table = connection.dialect.identifier_preparer.format_table(self.table)
-        key: Column[Any] = self.table.primary_key.columns[0]
-        sequence = func.pg_get_serial_sequence(table, key.name)
+        name = connection.scalar(select(func.pg_get_serial_sequence(table, self.key.name)))
+        sequence = cast(name, REGCLASS)
         ids = []
-        if key.name not in rows[0] and connection.scalar(select(sequence)):
-            ids = [func.nextval(sequence).label(key.name)]
+        if name and self.key.name not in rows[0]:
+            ids = [func.nextval(sequence).label(self.key.name)]
         missing = select(*ids, *copies).where(~exists().where(same)).order_by(number).subquery()
         in_order = select(*missing.c).order_by(missing.c[self.unique.name].collate("C"))
         create = postgresql.insert(self.table).from_select(missing.c.keys(), in_order)
@@ -252,6 +274,12 @@ class Importer:
             create.on_conflict_do_nothing(), execution_options={"preserve_rowcount": True}
         ).rowcount
         sent.drop(connection)
+        if name and self.key.name in rows[0]:  # ids go on after the highest
+            highest = select(func.max(self.key).label("id")).subquery()
+            last = func.coalesce(func.pg_sequence_last_value(sequence), 0)
+            connection.execute(
+                select(func.setval(sequence, highest.c.id)).where(highest.c.id > last)
+            )
         return created, updated
 
     def copy(self, connection: Connection, sent: Table, rows: list[dict[str, Any]]) -> None:

@@ -5,10 +5,11 @@ However large the file is, only a piece of it is in memory.
 
 import codecs
 import csv
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from io import StringIO, TextIOWrapper
@@ -168,14 +169,27 @@ def csv_records(
             problem = f"{len(cells)} cells, where the first line has {len(columns)}"
         elif not any(cells) and not problem:
             continue
-        yield Record(line, text, {} if problem else dict(zip(columns, cells)), problem)
+        yield Record(line, text, {} if problem else dict(zip(columns, map(plain, cells))), problem)
 
 
-def csv_line(cells: list[object], delimiter: str) -> str:
-    """Return a line of CSV."""
+def csv_line(cells: Iterable[object], delimiter: str = ",") -> str:
+    """Return a line of CSV, in which a spreadsheet finds no formula."""
     line = StringIO()
-    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(map(no_formula, cells))
     return line.getvalue()
+
+
+def no_formula(cell: object) -> object:
+    """Return a cell with a quote before what would begin a formula; `plain` takes it away.
+
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{cell}" if isinstance(cell, str) and re.match(r"'*[=+\-@\t\r]", cell) else cell
+
+
+def plain(cell: str) -> str:
+    """Return a cell without the quote that keeps it from being a formula."""
+    return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
 
 
 def in_csv(delimiter: str, record: Record, reason: str) -> str:

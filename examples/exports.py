@@ -32,6 +32,7 @@ class Columns(NamedTuple):
     name: Sequence[str]  # one, or the first and the last name
     email: str
     is_active: str | None
+    id: str | None = None
 
     def __str__(self) -> str:
         shown = {"name": " + ".join(self.name), "email": self.email, "is_active": self.is_active}
@@ -74,6 +75,8 @@ def values_of(row: Mapping[str, Any], columns: Columns) -> dict[str, Any] | None
     values: dict[str, Any] = {"name": name, "email": email}
     if columns.is_active and (active := row.get(columns.is_active)) not in (None, ""):
         values["is_active"] = WORDS.get(str(active).lower(), active)
+    if columns.id:
+        values["id"] = row.get(columns.id)
     return values
 
 

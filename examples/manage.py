@@ -5,6 +5,7 @@
     python -m examples.manage list-users
     python -m examples.manage fake-users 100000
     python -m examples.manage import people.csv
+    python -m examples.manage export people.csv
 
 A session in a `with` block is the `get_db` of a script: closed in the end, rolled back on errors.
 """
@@ -18,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from sqlalchemy import func, insert, select
@@ -27,10 +29,10 @@ import database
 from core.errors import conflict_in
 from core.imports import Counts, Existing, ExistsError, Importer, RefusedError
 from core.letters import in_small_letters
-from core.records import Record, open_records
+from core.records import Record, csv_line, open_records
 from examples import exports
 from models import User
-from schemas import UserBody
+from schemas import UserBody, UserId, UserRead
 
 CHUNK = 1000
 
@@ -121,6 +123,9 @@ def import_users(
     all_or_none: Annotated[
         bool, typer.Option("--all-or-none", help="Create nobody if one row does not fit")
     ] = False,
+    with_ids: Annotated[
+        bool, typer.Option("--with-ids", help="Let them have the ids of the file, for a new table")
+    ] = False,
     rejected: Annotated[
         Path | None, typer.Option(help="A new file for the rows that do not fit, and why")
     ] = None,
@@ -134,6 +139,9 @@ def import_users(
         with ExitStack() as stack:
             records = stack.enter_context(open_records(file, encoding))
             columns = exports.columns_of(records.columns, name, email)
+            if with_ids and "id" not in records.columns:
+                raise ValueError("there is no column id")
+            columns = columns._replace(id="id" if with_ids else None)
             print(f"{file}: {records.kind}; {columns}", flush=True)
             written = rejected and stack.enter_context(rejected.open("x", encoding="utf-8-sig"))
 
@@ -154,7 +162,7 @@ def import_users(
 
             bar = stack.enter_context(progress())
             task = bar.add_task("", total=1.0, rows="")
-            run = Importer(User, UserBody, "email").run(
+            run = Importer(User, UserWithId if with_ids else UserBody, "email").run(
                 database.engine,
                 users(),
                 existing=existing,
@@ -178,6 +186,35 @@ def import_users(
     )
     if counts.rejected:
         sys.exit(1 if rejected else "--rejected FILE writes down which they are, and why")
+
+
+class UserWithId(UserBody):
+    """A user who keeps the id of another database."""
+
+    id: UserId
+
+
+@cli.command("export")
+def export_users(
+    file: Annotated[Path, typer.Argument(help="A CSV; or JSON Lines, if it is called .json...")],
+) -> None:
+    """Write all users to a file, which `import` can read; one that is there is replaced."""
+    columns = list(UserRead.model_fields)
+    as_json = file.suffix.startswith(".json")
+    part = file.with_name(f"{file.name}.part")  # nobody finds half of it under its name
+    with database.SessionLocal() as db, part.open("w", encoding="utf-8-sig") as written:
+        if as_json:
+            written.reconfigure(encoding="utf-8")
+        else:
+            written.write(csv_line(columns))
+        query = select(*(User.__table__.c[name] for name in columns)).order_by(User.id)
+        number = 0
+        for row in db.execute(query.execution_options(yield_per=CHUNK)):
+            line = to_json(row._asdict()).decode() + "\n" if as_json else csv_line(row)
+            written.write(line)
+            number += 1
+    part.replace(file)
+    print(f"{number} users in {file}")
 
 
 def progress() -> Progress:

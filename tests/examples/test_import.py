@@ -17,7 +17,7 @@ import main
 from core.imports import BATCH
 from tests.examples.conftest import Run
 from tests.server import ROOT
-from tests.users import create
+from tests.users import ADA, BOB, create
 
 # What people export, each with the same two of them; with columns that nobody needs here.
 EXPORTS = {
@@ -245,3 +245,53 @@ def test_killed_and_run_again(engine: Engine, url: str, tmp_path: Path) -> None:
         assert connection.execute(count).one() == (size, size)
     created = int(done.stdout.splitlines()[-1].split()[0])
     assert 0 < created < size
+
+
+NAMES = ["=1+1", "'=1+1", "''-x", "+49", "@Ada", "'quoted'", 'a,"b;', "Éric", "x" * 100]
+
+
+@pytest.mark.parametrize("name", ["people.csv", "people.json"])
+def test_out_and_in_again(engine: Engine, run: Run, tmp_path: Path, name: str) -> None:
+    """With ids, it is the same on the other side; a spreadsheet finds no formula."""
+    client = TestClient(main.app)
+    create(client, *({"name": n, "email": f"+{i}@x.de"} for i, n in enumerate(NAMES)), ADA)
+    client.patch("/users/3", json={"is_active": False})
+    client.delete("/users/2")
+    before = client.get("/users").json()
+    path = tmp_path / name
+    for _ in range(2):  # the second replaces the first
+        done = run("manage", "export", str(path))
+        assert (done.stdout, done.stderr) == (f"{len(NAMES)} users in {path}\n", "")
+    if name == "people.csv":
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert not [cell for cell in cells if cell[0] in "=+-@"]
+    again = run("manage", "import", "--with-ids", str(path))
+    assert again.stdout.splitlines()[-1] == counts(there=len(NAMES))
+    for user in before:
+        client.delete(f"/users/{user['id']}")
+    with engine.begin() as connection:  # as in a new database
+        if engine.name == "sqlite":
+            connection.execute(text("DELETE FROM sqlite_sequence"))
+        else:
+            connection.execute(text("ALTER SEQUENCE user_id_seq RESTART"))
+    assert run("manage", "import", "--with-ids", str(path)).returncode == 0
+    assert client.get("/users").json() == before
+    assert client.post("/users", json=BOB).json()["id"] == before[-1]["id"] + 1
+
+
+def test_ids_of_others(run: Run, tmp_path: Path) -> None:
+    run("manage", "create-user", "Ada", "ada@example.com")
+    path = tmp_path / "people.csv"
+    for rows, said in (
+        ("id,name,email\n2,B,b@x.de\n1,C,c@x.de\n", "Stopped at id 1, who is there already"),
+        ("id,name,email\n2,B,b@x.de\n2,C,c@x.de\n", "Stopped at an id that two rows have"),
+        ("name,email\nB,b@x.de\n", "there is no column id"),
+    ):
+        path.write_text(rows)
+        done = run("manage", "import", "--with-ids", str(path))
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+    path.write_text("id,name,email\nx,B,b@x.de\n")
+    done = run("manage", "import", "--with-ids", str(path))
+    assert done.stdout.splitlines()[-1] == counts(rejected=1)
+    assert users(run) == ["1: Ada <ada@example.com>"]
