@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.reader import Reader
-from tests.processes import copy_app
+from tests.processes import copy_app, run_python
 from tests.server import ROOT, Server
 
 PAGE = (ROOT / "docs" / "migrations.md").read_text()
@@ -58,3 +58,23 @@ def test_add_a_column_and_rename_it_without_stopping(reader: Reader, tmp_path: P
                 # Old code has the last word, which must not be forgotten in the next step.
                 new.client.patch("/users/1", json={names[number + 1]: "new"})
                 old.client.patch("/users/1", json={names[number]: str(number + 1)})
+
+
+def test_people_from_a_file(url: str, tmp_path: Path) -> None:
+    """The commands print what stands below them."""
+    section = PAGE[PAGE.index("Bring people from a file") :].split("\n## ")[0]
+    (people,) = re.findall(r"```csv\n(.*?)```", section, re.DOTALL)
+    (console,) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    copy_app(tmp_path / "app")
+    (tmp_path / "app" / "people.csv").write_text(people)
+    *steps, last = re.findall(r"^\$ (.+)\n((?:[^$].*\n)*)", console, re.MULTILINE)
+    assert len(steps) == 2
+    assert last == ("uvicorn main:app", "")
+    for command, expected in steps:
+        done = run_python(*command.split()[1:], folder=tmp_path / "app", DATABASE_URL=url)
+        assert done.stdout == expected
+    with Server(url, folder=tmp_path / "app") as server:
+        names = [user["name"] for user in server.client.get("/users").json()]
+        assert names == ["Éric Blanc", "Zoé Noir"]
+    rejected = (tmp_path / "app" / "rejected.csv").read_text("utf-8-sig").splitlines()
+    assert [line.partition(";4;")[0] for line in rejected[1:2]] == ["Zoé;Noir;zoe@example"]
