@@ -24,8 +24,15 @@ from tests.users import ADA
 
 PAGE = (ROOT / "docs" / "production.md").read_text()
 # The tests of telemetry run two of them, and that of containers looks at compose.yaml.
-TESTED = {"sh serve", "sh ", "sh port", "sql standby", "sql index", "console backup"}
-TESTED |= {"console sqlite", "sh telemetry", "python private.py", "python tokens.py", "sh compose"}
+TESTED = {"sh serve", "sh ", "sh port", "sql standby", "sql index", "sql language"}
+TESTED |= {
+    "console backup",
+    "console sqlite",
+    "sh telemetry",
+    "python private.py",
+    "python tokens.py",
+    "sh compose",
+}
 
 
 def found(kind: str) -> list[str]:
