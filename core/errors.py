@@ -199,6 +199,7 @@ async def unsuitable(request: Request, error: DataError) -> Response:
         columns = [
             name.partition("__")[0]
             for row in rows
+            if isinstance(row, Mapping)  # and not a tuple, as exec_driver_sql() may have it
             for name, value in row.items()
             if letter in str(value)
         ]

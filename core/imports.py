@@ -20,6 +20,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     MetaData,
+    Row,
     Table,
     bindparam,
     cast,
@@ -54,7 +55,7 @@ class ExistsError(LookupError):
 
 
 class RefusedError(ValueError):
-    """A row does not fit, where all of them were to."""
+    """Rows do not fit, where all of them were to; the text is how many."""
 
 
 @dataclass
@@ -109,7 +110,7 @@ class Importer:
                     self.write(connection, batch, existing, counts)
                     yield counts
                 if counts.rejected:
-                    raise RefusedError
+                    raise RefusedError(str(counts.rejected))
             return
 
         def write(batch: list[BaseModel]) -> None:
@@ -179,11 +180,7 @@ class Importer:
             of_row = frozenset(row.model_fields_set if existing == Existing.update else ())
             said.setdefault(of_row, []).append(each)
         for names, some in said.items():
-            changed = (
-                sorted(names - {self.unique.name, self.key.name})
-                if existing == Existing.update
-                else []
-            )
+            changed = sorted(names - {self.unique.name, self.key.name})
             created, updated = write(connection, some, changed)
             counts.created += created
             counts.updated += updated
@@ -191,14 +188,7 @@ class Importer:
 
     def there_among(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[Any]:
         """Return what tells those rows apart that are there already."""
-        keys = [row[self.unique.name] for row in rows]
-        return {
-            key
-            for start in range(0, len(keys), 500)
-            for key in connection.scalars(
-                select(self.unique).where(self.unique.in_(keys[start : start + 500]))
-            )
-        }
+        return {value for _, value in self.read(connection, self.unique, rows)}
 
     def check_ids(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Raise ExistsError if the rows have ids, and one of them is that of somebody else."""
@@ -207,12 +197,18 @@ class Importer:
         ids = {row[self.key.name]: row[self.unique.name] for row in rows}
         if len(ids) < len(rows):
             raise ExistsError("an id that two rows have")
-        for start in range(0, len(rows), 500):
-            some = [row[self.key.name] for row in rows[start : start + 500]]
-            there = select(self.key, self.unique).where(self.key.in_(some))
-            for row_id, value in connection.execute(there):
-                if ids[row_id] != value:
-                    raise ExistsError(f"{self.key.name} {row_id}")
+        for row_id, value in self.read(connection, self.key, rows):
+            if ids[row_id] != value:
+                raise ExistsError(f"{self.key.name} {row_id}")
+
+    def read(
+        self, connection: Connection, column: Column[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Row[Any, Any]]:
+        """Return the id and the unique value of rows that have one of these values in a column."""
+        values = [row[column.name] for row in rows]
+        for start in range(0, len(values), 500):
+            there = column.in_(values[start : start + 500])
+            yield from connection.execute(select(self.key, self.unique).where(there))
 
     def write_sqlite(
         self, connection: Connection, rows: list[dict[str, Any]], changed: list[str]

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -137,22 +137,33 @@ LANGUAGE = text(f"""
 """)  # noqa: S608
 
 
-def language_of(connection: Connection, table: str) -> str:
-    """Return how a table of PostgreSQL is searched, as a key of COLLATIONS.
+class Language(NamedTuple):
+    """How a table of PostgreSQL is searched."""
 
-    As its index says, which may have been made by another version of the server.
-    """
+    kind: str  # a key of COLLATIONS
+    made: str  # the CREATE INDEX of the index of its searches; empty, if there is none
+
+    def misses_index(self) -> bool:
+        """Tell whether there is an index, and no search uses it."""
+        in_collation = rf'COLLATE "?{COLLATIONS[self.kind]}\b'
+        fits = self.kind == "upper" or re.search(in_collation, self.made)
+        return bool(self.made) and not ("upper(" in self.made and fits)
+
+
+def language_of(connection: Connection, table: str) -> Language:
+    """Return how a table is searched: as its index says, which another server may have made."""
     found = connection.execute(LANGUAGE, {"index": f'"ix_{table}_search"'}).one()
+    made = found.definition or ""
+    index = made if "gin_trgm_ops" in made else ""  # or somebody else's
     for kind, collation in COLLATIONS.items():
-        made = found.definition or ""
-        if "gin_trgm_ops" in made and re.search(rf'COLLATE "?{collation}\b', made):
-            return kind
+        if re.search(rf'COLLATE "?{collation}\b', index):
+            return Language(kind, index)
     if found.has_capitals:
-        return "upper"
+        return Language("upper", index)
     usable = {"upper_builtin", "upper_icu"} & {
         kind for kind, collation in COLLATIONS.items() if collation in found.collations
     }
-    return min(usable, default="upper_ascii")
+    return Language(min(usable, default="upper_ascii"), index)
 
 
 kinds = WeakKeyDictionary[Engine, dict[str, str]]()
@@ -165,7 +176,7 @@ def kind_of_search(db: Session, table: str, wanted: str) -> str:
         return "like" if wanted.isascii() else "glob"
     known = kinds.setdefault(bind.engine, {})
     if table not in known:
-        known[table] = language_of(db.connection(), table)
+        known[table] = language_of(db.connection(), table).kind
     return known[table]
 
 
@@ -190,8 +201,8 @@ def create_search_index(connection: Connection, table: str, *columns: str) -> No
     if not connection.scalar(text(there)):
         log.warning("Searches will look at every row, without pg_trgm: %s", reason)
         return
-    connection.execute(text(search_index(table, columns, language_of(connection, table))))
-    if "gin_trgm_ops" not in (index_there(connection, table) or ""):
+    connection.execute(text(search_index(table, columns, language_of(connection, table).kind)))
+    if not language_of(connection, table).made:
         log.warning("Searches will look at every row: ix_%s_search is another index", table)
 
 
@@ -202,25 +213,6 @@ def search_index(table: str, columns: Sequence[str], kind: str = "upper") -> str
     return f'CREATE INDEX IF NOT EXISTS "ix_{table}_search" ON "{table}" USING gin ({indexed})'
 
 
-def index_there(connection: Connection, table: str) -> str | None:
-    """Return the CREATE INDEX of the index with that name, if there is one."""
-    named = {"index": f'"ix_{table}_search"'}
-    found: str | None = connection.scalar(
-        text("SELECT pg_get_indexdef(to_regclass(:index))"), named
-    )
-    return found
-
-
-def has_old_search_index(connection: Connection, table: str) -> bool:
-    """Tell whether a table of PostgreSQL has an index that no search of today uses."""
-    made = index_there(connection, table) or ""
-    if "gin_trgm_ops" not in made:
-        return False  # somebody else's
-    collation = COLLATIONS[language_of(connection, table)]
-    fits = collation == "default" or re.search(rf'COLLATE "?{collation}\b', made)
-    return not ("upper(" in made and fits)
-
-
 def say_what_searches_miss(connection: Connection, tables: Mapping[str, Sequence[str]]) -> None:
     """Write to the log if the language of a database leaves its searches without É for é.
 
@@ -229,15 +221,16 @@ def say_what_searches_miss(connection: Connection, tables: Mapping[str, Sequence
     """
     if connection.dialect.name != "postgresql" or not tables:
         return
-    for table, columns in tables.items():
-        if has_old_search_index(connection, table):
+    languages = {table: language_of(connection, table) for table in tables}
+    for table, language in languages.items():
+        if language.misses_index():
             log.warning(
                 "Searches look at every row, for their index is of another language. Run this: "
                 "DROP INDEX ix_%s_search; %s",
                 table,
-                search_index(table, columns, language_of(connection, table)),
+                search_index(table, tables[table], language.kind),
             )
-    if "upper_ascii" in {language_of(connection, table) for table in tables}:
+    if any(language.kind == "upper_ascii" for language in languages.values()):
         log.warning(
             "Searches find letters beyond A to Z only as they are written: the language of this "
             "database does not know their capitals. docs/production.md names one that does"

@@ -173,8 +173,8 @@ def import_users(
             for counts in run:
                 rate = counts.total / (time.monotonic() - started)
                 bar.update(task, completed=records.position(), rows=f"{rate:,.0f} per second")
-    except RefusedError:
-        sys.exit(f"Nothing has changed: {counts.rejected} rows do not fit")
+    except RefusedError as error:
+        sys.exit(f"Nothing has changed: {error} rows do not fit")
     except ExistsError as error:
         sys.exit(f"Stopped at {error}, who is there already; before that, {counts.created} created")
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from alembic.util import CommandError
 
 from core import revisions
 from core.letters import in_small_letters
-from core.searches import has_old_search_index
+from core.searches import language_of
 
 log = logging.getLogger("alembic.runtime.migration")
 
@@ -30,14 +30,9 @@ OLD = [
     "ix_user_inactive_name",
     "ix_user_inactive_email",
 ]
-# An email as core/letters.py says, and as it is; as plain text, for a column may say that A is a.
-SMALL, PLAIN = (
-    {
-        "sqlite": "in_small_letters(email)",
-        "postgresql": 'lower(CAST(email AS text) COLLATE "C")',
-    },
-    {"sqlite": "email || ''", "postgresql": 'CAST(email AS text) COLLATE "C"'},
-)
+# An email as plain text, for a column may say that A is a; and as core/letters.py says.
+PLAIN = {"sqlite": "email || ''", "postgresql": 'CAST(email AS text) COLLATE "C"'}
+SMALL = {"sqlite": "in_small_letters(email)", "postgresql": f"lower({PLAIN['postgresql']})"}
 
 
 def create_first() -> None:
@@ -108,7 +103,7 @@ def renew_searches() -> None:
     connection = op.get_bind()
     if connection.dialect.name == "postgresql":
         for table, columns in revisions.searches().items():
-            if has_old_search_index(connection, table):
+            if language_of(connection, table).misses_index():
                 op.drop_search_index(table, *columns)  # type: ignore[attr-defined]
                 op.create_search_index(table, *columns)  # type: ignore[attr-defined]
 

@@ -195,6 +195,9 @@ def test_all_or_none(run: Run, tmp_path: Path, good: bool) -> None:
     assert done.returncode == (0 if good else 1)
     assert done.stderr == ("" if good else "Nothing has changed: 1 rows do not fit\n")
     assert len(users(run)) == (BATCH + 10 if good else 0)
+    path.write_text("name,email\nN,bad\nN,worse\n")
+    done = run("manage", "import", "--all-or-none", str(path))
+    assert done.stderr == "Nothing has changed: 2 rows do not fit\n"
 
 
 def test_ids_are_in_the_order_of_the_file(run: Run, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_each_language(
             check_rule(engine)
             by_scan = found(client)
             with engine.connect() as connection:
-                kind = language_of(connection, "user")
+                kind = language_of(connection, "user").kind
         with app_on(url, "-cenable_seqscan=off -cenable_indexscan=off") as (client, _):
             assert found(client) == by_scan
         differs = {query for query in SEARCHES if by_scan[query] != on_sqlite[1][query]}
