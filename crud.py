@@ -1,12 +1,12 @@
 """How a user is found, created, changed and deleted. Nothing here commits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
-from core.queries import ListQuery
+from core.queries import ListQuery, RowsQuery
 from core.rows import Expected, Page, Rows
 from models import User
 from schemas import UserBody, UserRead
@@ -19,6 +19,11 @@ SELECT_USER = select(*users.columns).where(users.c.id == bindparam("user_id"))
 def list_users(db: Session, asked: ListQuery) -> Page:
     """Return a page of users; raises GoneError if the user after whom it begins is gone."""
     return users.page(db, asked)
+
+
+def all_users(db: Session, asked: RowsQuery) -> Iterator[list[UserRead]]:
+    """Yield all users that are asked for, a thousand at a time."""
+    return users.all(db, asked)
 
 
 def find_user(db: Session, user_id: int) -> UserRead | None:

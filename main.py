@@ -6,15 +6,17 @@ import uvicorn
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 import crud
 import database
 from core.answers import RowAnswers, answer
 from core.errors import new_values, not_found
-from core.queries import ListQuery
+from core.queries import ListQuery, RowsQuery
 from core.responses import (
     IfMatch,
     created_response,
+    csv_response,
     json_response,
     page_response,
     precondition,
@@ -39,6 +41,9 @@ app = create_app(
 )
 answers = RowAnswers(User)
 UserQuery = Annotated[ListQuery, Depends(crud.users.query)]
+AllUsersQuery = Annotated[RowsQuery, Depends(crud.users.query_for_all)]
+# Unlike SessionDep, it lasts until all of an answer is sent.
+LastingSessionDep = Annotated[Session, Depends(database.get_db)]
 
 # The names of the calls in a client that is generated from /openapi.json.
 users = APIRouter(
@@ -60,6 +65,13 @@ def list_users(request: Request, asked: UserQuery, db: SessionDep) -> Response:
     later pages have no number: `rel="next"` leads through all of them.
     """
     return page_response(request, asked, crud.list_users(db, asked))
+
+
+@users.get(".csv", response_class=Response, responses=answers.exported)
+@searches("query")
+def export_users(asked: AllUsersQuery, db: LastingSessionDep) -> Response:
+    """Download all users that are asked for, as a file for a spreadsheet."""
+    return csv_response(db, crud.users, crud.all_users(db, asked))
 
 
 @users.get("/{user_id}", response_model=UserRead, responses=answers.read)

@@ -60,6 +60,13 @@ class RowAnswers:
                 | header("Link", "string", "Addresses of other pages, as in RFC 8288")
             },
         }
+        self.exported: Answers = {
+            **INVALID,
+            200: {
+                "description": f"A line for each {low}, in UTF-8",
+                "content": {"text/csv": {"example": "id,...\n1,...\n"}},
+            },
+        }
         self.read: Answers = not_found | {
             200: {"headers": etag},
             304: {"description": "As If-None-Match has it", "headers": etag},

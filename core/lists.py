@@ -3,7 +3,7 @@
 A statement is built once, with a parameter for each value that changes, and an index serves it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -28,15 +28,18 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    type_coerce,
 )
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import NULLTYPE
 
 from core.columns import NO_SCALARS, python_type
-from core.queries import COUNTED, ListQuery, value_of
+from core.queries import COUNTED, ListQuery, RowsQuery, value_of
 from core.searches import SEARCHES, contains, kind_of_search, parameters, unknown_letter
 from core.tables import index_for_searches, table_of
 
+CHUNK = 1000  # rows that are read at once where all are asked for
 SIZE = bindparam("size", type_=Integer)
 SKIPPED, AFTER = (bindparam(name, type_=BigInteger) for name in ("skipped", "after"))
 
@@ -188,18 +191,49 @@ def find_page(
     return Found(page, goes_on, total)
 
 
+def find_all(
+    db: Session, listing: Listing, columns: tuple[Column[Any], ...], asked: RowsQuery
+) -> Iterator[Sequence[Row[Any]]]:
+    """Yield all rows of a list, a thousand at a time, each time those behind the last one.
+
+    Between two of them, the transaction may end. What nobody changes meanwhile is there once.
+    """
+    values = conditions_of(db, listing, asked) | {"size": CHUNK}
+    while True:
+        statement = rest_statement(listing, columns, asked.order_by, frozenset(values))
+        try:
+            rows = db.execute(statement, values).all()
+        except DataError as error:
+            if unknown_letter(error) is None:
+                raise
+            return  # so no row has it
+        if rows:
+            yield rows
+        if len(rows) < CHUNK:
+            return
+        last = rows[-1][len(columns) :]
+        values |= {f"last_{number}": value for number, value in enumerate(last)}
+
+
 def values_of(db: Session, listing: Listing, asked: ListQuery) -> dict[str, Any]:
     """Return what is asked for, as parameters of a statement, and by name what applies."""
-    values: dict[str, Any] = {"size": asked.page_size + 1}  # one more shows whether it goes on
+    values = conditions_of(db, listing, asked)
+    values["size"] = asked.page_size + 1  # one more shows whether it goes on
+    if asked.after is None:
+        values["skipped"] = (asked.page - 1) * asked.page_size
+    elif asked.after > 0:
+        values["after"] = asked.after
+    return values
+
+
+def conditions_of(db: Session, listing: Listing, asked: RowsQuery) -> dict[str, Any]:
+    """Return what is searched for and filtered by, as parameters of a statement."""
+    values: dict[str, Any] = {}
     if wanted := asked.text():
         values |= parameters(wanted, kind_of_search(db, listing.table.name, wanted))
     for name in listing.filter_by:
         if (value := getattr(asked, name)) is not None:
             values[f"is_{name}"] = value
-    if asked.after is None:
-        values["skipped"] = (asked.page - 1) * asked.page_size
-    elif asked.after > 0:
-        values["after"] = asked.after
     return values
 
 
@@ -240,6 +274,29 @@ def page_statement(
 
 
 @cache
+def rest_statement(
+    listing: Listing, columns: tuple[Column[Any], ...], order_by: str, asked: frozenset[str]
+) -> Select[Any]:
+    """Return the SELECT of the rows behind those read so far, for the parameters of these names.
+
+    It goes on from the values of the last row, which may have been moved or deleted since. They are
+    sent as the database has said them: in Python, a number may be rounded.
+
+        SELECT ..., name, id FROM user WHERE ... AND (name, id) > (:last_0, :last_1)
+        ORDER BY name, id LIMIT :size
+    """
+    order = order_by.removeprefix("-")
+    keys = listing.keys(order, asked)
+    statement = select(*columns, *(type_coerce(key, NULLTYPE) for key in keys))
+    statement = matching(listing, statement, order, asked, walk=order != "id")
+    if "last_0" in asked:
+        last = [bindparam(f"last_{number}", type_=NULLTYPE) for number in range(len(keys))]
+        here, there = (tuple_(*keys), tuple_(*last)) if len(keys) > 1 else (keys[0], last[0])
+        statement = statement.where(here < there if order_by.startswith("-") else here > there)
+    return statement.order_by(*directed(keys, order_by)).limit(SIZE)
+
+
+@cache
 def count_statement(listing: Listing, asked: frozenset[str]) -> Select[Any]:
     """Return the SELECT of the total alone, which is COUNTED + 1 if there are more."""
     table = listing.table
@@ -254,27 +311,33 @@ def count_statement(listing: Listing, asked: frozenset[str]) -> Select[Any]:
 
 
 def matching(
-    listing: Listing, statement: Select[Any], order: str, asked: frozenset[str]
+    listing: Listing,
+    statement: Select[Any],
+    order: str,
+    asked: frozenset[str],
+    *,
+    walk: bool = False,
 ) -> Select[Any]:
     """Return `statement` for only those rows that are asked for.
 
     SQLite is told which index to walk, or none. It would believe the statistics of an ANALYZE from
-    when there was one row, and look at all of them.
+    when there was one row, and look at all of them. A search has it look at all rows and sort those
+    it finds, unless the order is to be a `walk` that goes on later.
     """
     table = listing.table
     filters = [name for name in listing.filter_by if f"is_{name}" in asked]
-    walk = ""
-    if asked & SEARCHES or (order == "id" and not filters):
-        walk = "NOT INDEXED"  # as they are stored
+    hint = ""
+    if (asked & SEARCHES and not walk) or (order == "id" and not filters):
+        hint = "NOT INDEXED"  # as they are stored
     elif filters and not any(table.c[name].unique for name in filters):
         index = listing.index(table.c[filters[0]], *listing.keys(order, asked))
-        walk = f'INDEXED BY "{index.name}"' if index else ""
+        hint = f'INDEXED BY "{index.name}"' if index else ""
     columns = [table.c[name] for name in filters]
     conditions = [each == bindparam(f"is_{each.name}", type_=each.type) for each in columns]
     for kind in asked & SEARCHES:
         where = (contains(table.c[name], kind, "whole" in asked) for name in listing.search)
         conditions.append(or_(*where))
-    return statement.where(*conditions).with_hint(table, walk, "sqlite")
+    return statement.where(*conditions).with_hint(table, hint, "sqlite")
 
 
 def directed(columns: Sequence[ColumnElement[Any]], order_by: str) -> list[ColumnElement[Any]]:

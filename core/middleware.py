@@ -1,5 +1,7 @@
 """What stands around the whole app: limits of bodies, HEAD, and errors that nobody has foreseen."""
 
+import asyncio
+
 from fastapi import HTTPException, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,10 +46,24 @@ class AnswerHead:
             await self.app(scope, receive, send)
             return
 
+        enough = asyncio.Event()
+        came = 0
+
         async def send_head(message: Message) -> None:
             await send({**message, "body": b""} if "body" in message else message)
+            if message.get("more_body"):
+                enough.set()
 
-        await self.app({**scope, "method": "GET"}, receive, send_head)
+        async def receive_or_go() -> Message:
+            """Whoever has the headers of a download wants no more: as if the client had gone."""
+            nonlocal came
+            came += 1
+            if came == 1:
+                return await receive()
+            await enough.wait()
+            return {"type": "http.disconnect"}
+
+        await self.app({**scope, "method": "GET"}, receive_or_go, send_head)
 
 
 class AnswerErrors:

@@ -29,7 +29,7 @@ COUNTED = 10_000
 EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
 NULL_IS_NONE = BeforeValidator(lambda value: None if value in ("", "null") else value)
 
-Asked = TypeVar("Asked", bound="ListQuery")
+Asked = TypeVar("Asked", bound="RowsQuery")
 
 
 def not_null(schema: dict[str, Any]) -> None:
@@ -39,16 +39,25 @@ def not_null(schema: dict[str, Any]) -> None:
     schema.update(values[0] if len(values) == 1 else {"anyOf": values})
 
 
-class ListQuery(BaseModel):
-    """Which rows to list, in which order, and which page of them."""
+class RowsQuery(BaseModel):
+    """Which rows to list, and in which order."""
 
     model_config = ConfigDict(extra="forbid")  # ?limit=10 would look like a page of ten
+
+    order_by: str = "id"
+
+    def text(self) -> str:
+        """Return the text that is searched for; an empty one where nothing is."""
+        return str(getattr(self, "query", ""))
+
+
+class ListQuery(RowsQuery):
+    """Which rows to list, in which order, and which page of them."""
 
     page: Annotated[int, Field(ge=1, description="Number of the page", examples=[1])] = 1
     page_size: Annotated[
         int, Field(ge=1, le=1000, description="How many on a page", examples=[100])
     ] = 100
-    order_by: str = "id"
     after: Annotated[
         Annotated[int, Field(ge=0, le=BIGGEST)] | None,
         NULL_IS_NONE,
@@ -58,10 +67,6 @@ class ListQuery(BaseModel):
             json_schema_extra=not_null,
         ),
     ] = None
-
-    def text(self) -> str:
-        """Return the text that is searched for; an empty one where nothing is."""
-        return str(getattr(self, "query", ""))
 
     @model_validator(mode="after")
     def check_page(self) -> Self:
@@ -77,11 +82,15 @@ class ListQuery(BaseModel):
 
 
 def query_model(
-    name: str, order_by: list[str], filters: list[Column[Any]], search: list[str]
-) -> type[ListQuery]:
-    """Return the ListQuery of a table: with its orders, its filters, and `query` for a search."""
+    name: str,
+    order_by: list[str],
+    filters: list[Column[Any]],
+    search: list[str],
+    base: type[Asked],
+) -> type[Asked]:
+    """Return the query of a table: with its orders, its filters, and `query` for a search."""
     orders = one_of([f"{sign}{order}" for order in order_by for sign in ("", "-")])
-    about = Field(description="With - in front, downwards")
+    about = Field(description="With - in front, downwards", examples=["id"])
     fields: dict[str, Any] = {"order_by": (Annotated[orders, about], "id")}
     if search:
         about = f"Text in the {' or the '.join(search)}, in any case"
@@ -92,7 +101,7 @@ def query_model(
         only = Field(description=about, json_schema_extra=not_null)
         empty = EMPTY_IS_NONE if isinstance(column.type, String) else NULL_IS_NONE
         fields[column.name] = (Annotated[value_of(column) | None, empty, only], None)
-    return create_model(name, __base__=ListQuery, __doc__=ListQuery.__doc__, **fields)
+    return create_model(name, __base__=base, __doc__=base.__doc__, **fields)
 
 
 def one_of(names: list[str]) -> Any:

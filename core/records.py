@@ -5,14 +5,13 @@ However large the file is, only a piece of it is in memory.
 
 import codecs
 import csv
-import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from io import StringIO, TextIOWrapper
+from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +19,8 @@ from typing import Any, BinaryIO, NamedTuple
 import chardet
 import ijson  # type: ignore[import-untyped]
 from pydantic_core import from_json, to_json
+
+from core.cells import csv_lines, plain
 
 LONGEST = 2**20  # characters of a line, or of a record; what is longer is a mistake
 SAMPLE = 2**16  # bytes that tell an encoding
@@ -68,7 +69,7 @@ def open_records(path: str, encoding: str = "") -> Iterator[Records]:
             kind += f", {encoding.removesuffix('-sig')}"
             position = lambda: file.tell() / size  # noqa: E731
             if delimiter:
-                header = csv_line([*columns, "line", "reason"], delimiter)
+                header = csv_lines([[*columns, "line", "reason"]], delimiter)
                 yield Records(kind, columns, rows, position, partial(in_csv, delimiter), header)
             else:
                 yield Records(kind, columns, rows, position, in_json, "")
@@ -172,29 +173,9 @@ def csv_records(
         yield Record(line, text, {} if problem else dict(zip(columns, map(plain, cells))), problem)
 
 
-def csv_line(cells: Iterable[object], delimiter: str = ",") -> str:
-    """Return a line of CSV, in which a spreadsheet finds no formula."""
-    line = StringIO()
-    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(map(no_formula, cells))
-    return line.getvalue()
-
-
-def no_formula(cell: object) -> object:
-    """Return a cell with a quote before what would begin a formula; `plain` takes it away.
-
-    https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    return f"'{cell}" if isinstance(cell, str) and re.match(r"'*[=+\-@\t\r]", cell) else cell
-
-
-def plain(cell: str) -> str:
-    """Return a cell without the quote that keeps it from being a formula."""
-    return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
-
-
 def in_csv(delimiter: str, record: Record, reason: str) -> str:
     """Return a row of CSV as it was, with two cells more."""
-    return record.text.rstrip("\r\n") + delimiter + csv_line([record.line, reason], delimiter)
+    return record.text.rstrip("\r\n") + delimiter + csv_lines([[record.line, reason]], delimiter)
 
 
 # ---- JSON

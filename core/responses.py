@@ -1,16 +1,21 @@
 """Rows as JSON, with their headers; written here, because FastAPI would need one more thread."""
 
 import math
+from collections.abc import Iterator, Sequence
 from hashlib import md5
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Header, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from pydantic_core import to_json
+from sqlalchemy.orm import Session
 
+from core.cells import csv_lines
 from core.queries import COUNTED, ListQuery, not_null
-from core.rows import Expected, Page
+from core.rows import Expected, Page, Rows
 
 # Two people edit the same row: with this header, the second learns of the first.
 IfMatch = Annotated[
@@ -64,6 +69,25 @@ def created_response(request: Request, row: BaseModel, path: str) -> Response:
 def root(request: Request) -> str:
     """Return what stands before the paths of the app for a client, like the prefix of a proxy."""
     return str(request.scope["root_path"]).rstrip("/")
+
+
+def csv_response(db: Session, rows: Rows[Any], pages: Iterator[Sequence[BaseModel]]) -> Response:
+    """Return rows as a file of CSV, which is sent while it is read.
+
+    What cannot be read at all is an error before the first byte. Before each page that is sent, the
+    transaction ends: a client that reads slowly keeps no connection, and no place in the queue.
+    """
+    first = next(pages, [])
+
+    def parts() -> Iterator[str]:
+        head = "\ufeff" + csv_lines([rows.schema.model_fields])  # so Excel knows that it is UTF-8
+        for page in chain([first], pages):
+            db.rollback()
+            yield head + csv_lines(row.model_dump(mode="json").values() for row in page)
+            head = ""
+
+    headers = {"Content-Disposition": "attachment"}
+    return StreamingResponse(parts(), media_type="text/csv", headers=headers)
 
 
 def page_response(request: Request, asked: ListQuery, page: Page) -> Response:

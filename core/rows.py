@@ -3,7 +3,7 @@
 They are read as columns and not as objects, which makes a page of a list twice as fast.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -16,9 +16,9 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from typing_extensions import TypedDict
 
 from core.columns import python_type
-from core.lists import find_page, listing_of
+from core.lists import find_all, find_page, listing_of
 from core.postgresql import IdsBehindError, is_of_primary_key
-from core.queries import ListQuery, asked_by, query_model
+from core.queries import ListQuery, RowsQuery, asked_by, query_model
 from core.sqlite import lock_for_writing
 from core.tables import table_of
 
@@ -67,9 +67,12 @@ class Rows(Generic[Read]):
         self.held = select(*self.columns).where(self.listing.id == bindparam("row_id"))
         filters = [self.c[name] for name in self.listing.filter_by]
         orders, texts = list(self.listing.order_by), list(self.listing.search)
-        self.query_model = query_model(f"{self.name}Query", orders, filters, texts)
+        about = orders, filters, texts
+        self.query_model = query_model(f"{self.name}Query", *about, base=ListQuery)
         # What a list is asked for: `asked: Annotated[ListQuery, Depends(users.query)]`.
         self.query = asked_by(self.query_model)
+        # And all rows: `asked: Annotated[RowsQuery, Depends(users.query_for_all)]`.
+        self.query_for_all = asked_by(query_model(f"All{self.name}Query", *about, base=RowsQuery))
 
     def read(self, row: Row[Any]) -> Read:
         """Return a row with these columns, as the schema shows it."""
@@ -88,6 +91,14 @@ class Rows(Generic[Read]):
         json = self.write_json([shown(row) for row in found.rows])
         last_id = found.rows[-1].id if found.rows else None
         return Page(json, last_id, found.goes_on, found.total)
+
+    def all(self, db: Session, asked: RowsQuery) -> Iterator[list[Read]]:
+        """Yield all rows of the list, a thousand at a time; between two, `db` may be rolled back.
+
+        What nobody changes meanwhile is there, once.
+        """
+        for rows in find_all(db, self.listing, self.columns, asked):
+            yield [self.read(row) for row in rows]
 
     def insert(
         self, db: Session, rows: Sequence[Mapping[str, Any]], unique: str = ""

@@ -26,10 +26,11 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 import database
+from core.cells import csv_lines
 from core.errors import conflict_in
 from core.imports import Counts, Existing, ExistsError, Importer, RefusedError
 from core.letters import in_small_letters
-from core.records import Record, csv_line, open_records
+from core.records import Record, open_records
 from examples import exports
 from models import User
 from schemas import UserBody, UserId, UserRead
@@ -206,13 +207,13 @@ def export_users(
         if as_json:
             written.reconfigure(encoding="utf-8")
         else:
-            written.write(csv_line(columns))
+            written.write(csv_lines([columns]))
         query = select(*(User.__table__.c[name] for name in columns)).order_by(User.id)
         number = 0
-        for row in db.execute(query.execution_options(yield_per=CHUNK)):
-            line = to_json(row._asdict()).decode() + "\n" if as_json else csv_line(row)
-            written.write(line)
-            number += 1
+        for rows in db.execute(query.execution_options(yield_per=CHUNK)).partitions():
+            lines = (to_json(row._asdict()).decode() + "\n" for row in rows)
+            written.write("".join(lines) if as_json else csv_lines(rows))
+            number += len(rows)
     part.replace(file)
     print(f"{number} users in {file}")
 

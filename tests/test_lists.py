@@ -1,10 +1,12 @@
 """A second table: what the first one has, with numbers, a date, a moment, a choice."""
 
+import csv
 import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
+from io import StringIO
 from itertools import product
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -30,16 +32,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from core import lists
 from core.columns import Id
 from core.errors import HANDLERS
 from core.lists import listed, page_statement, values_of
 from core.middleware import AnswerHead
-from core.queries import ListQuery
-from core.responses import IfMatch, page_response, precondition, row_response
+from core.queries import ListQuery, RowsQuery
+from core.responses import IfMatch, csv_response, page_response, precondition, row_response
 from core.rows import Rows
 from core.sessions import read_only, searches
 from core.tables import NAMES
-from database import SessionDep, SessionLocal
+from database import SessionDep, SessionLocal, get_db
 
 
 class Category(StrEnum):
@@ -148,6 +151,14 @@ def app_of(shown: Rows[Any]) -> FastAPI:
     ) -> Response:
         return page_response(request, asked, shown.page(db, asked))
 
+    @app.get(f"{path}.csv")
+    @searches("query")
+    def export_rows(
+        asked: Annotated[RowsQuery, Depends(shown.query_for_all)],
+        db: Annotated[Session, Depends(get_db)],
+    ) -> Response:
+        return csv_response(db, shown, shown.all(db, asked))
+
     @app.get(path + "/{number}")
     @read_only
     def read_row(request: Request, number: int, db: SessionDep) -> Response:
@@ -233,6 +244,17 @@ def test_each_order_with_each_filter(shop: TestClient) -> None:
         for start in ("&page=1", "&after=0"):
             walked = [n for each in walk(shop, f"{path}{start}&page_size=9") for n in ids(each)]
             assert walked == expected, path
+
+
+def test_all_rows_as_a_file(shop: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each order, whatever it is by: prices, days, choices."""
+    monkeypatch.setattr(lists, "CHUNK", 4)
+    for order_by, question in product(ORDERS, QUESTIONS):
+        asked = f"order_by={order_by}&{question}"
+        lines = csv.DictReader(StringIO(shop.get(f"/products.csv?{asked}").text.strip("\ufeff")))
+        listed = shop.get(f"/products?{asked}&page_size=1000").json()
+        texts = [{name: str("" if v is None else v) for name, v in row.items()} for row in listed]
+        assert list(lines) == texts, asked
 
 
 def test_filters_are_documented() -> None:

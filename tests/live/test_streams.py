@@ -8,9 +8,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy import insert
 
+from core.engines import new_engine
 from core.sessions import MAX_WAIT
-from tests.clients import reading, server_of
+from models import User
+from tests.clients import reading, send, server_of
 from tests.server import Server
 from tests.users import ADA
 
@@ -141,6 +144,36 @@ def test_many_slow_exports_are_bounded(server: Server) -> None:
     """Each keeps its transaction, and so its place in the queue."""
     answers = server.at_once([("GET", "/export/slow", None)] * 100)
     assert {answer.text for answer in answers} == {"1\n2\n3\n"}
+
+
+def test_slow_downloads_keep_nothing(server: Server, url: str) -> None:
+    """Neither a place nor a transaction; and whoever goes on reading gets everybody, once."""
+    engine = new_engine(url)
+    people = [{"name": "n" * 100, "email": f"n{number}@example.com"} for number in range(100_000)]
+    with engine.begin() as connection:
+        connection.execute(insert(User), people)
+    with ExitStack() as stack:
+        request = "GET /users.csv HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        clients = [stack.enter_context(send(server, request)) for _ in range(30)]
+        for client in clients:
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        time.sleep(2)  # until nothing more can be sent
+        start = time.monotonic()
+        for path in ("/user?user_id=1", "/users?query=ada", "/health", "/livez"):
+            assert server.client.get(path).status_code == 200
+        assert server.client.post("/user", json=ADA | {"email": "2@example.com"}).status_code == 200
+        assert time.monotonic() - start < MAX_WAIT
+        with engine.connect() as connection:
+            if engine.name == "sqlite":  # of those who read, none hold up the log
+                assert connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0] == 0
+            else:
+                states = "SELECT DISTINCT state FROM pg_stat_activity WHERE pid != pg_backend_pid()"
+                states += " AND backend_type = 'client backend'"
+                assert set(connection.exec_driver_sql(states).scalars()) == {"idle"}
+        received = b"".join(iter(lambda: clients[0].recv(2**20), b""))
+    assert received.endswith(b"\r\n0\r\n\r\n")
+    assert received.count(b"@example.com,True\n") in (100_001, 100_002)
+    engine.dispose()
 
 
 def test_read_only_stays_read_only_in_a_stream(server: Server) -> None:
