@@ -76,5 +76,7 @@ def test_people_from_a_file(url: str, tmp_path: Path) -> None:
     with Server(url, folder=tmp_path / "app") as server:
         names = [user["name"] for user in server.client.get("/users").json()]
         assert names == ["Éric Blanc", "Zoé Noir"]
+        sent = server.client.get(re.findall(r"<http://localhost:8000(/.*?)>", section)[0])
+        assert sent.text == (tmp_path / "app" / "everybody.csv").read_text("utf-8")
     rejected = (tmp_path / "app" / "rejected.csv").read_text("utf-8-sig").splitlines()
     assert [line.partition(";4;")[0] for line in rejected[1:2]] == ["Zoé;Noir;zoe@example"]
