@@ -50,7 +50,7 @@ def change_user(
     """
     users.hold(db, user_id, expected)
     if not changes:
-        return find_user(db, user_id)
+        return users.first(db, users.held.with_for_update(), row_id=user_id)
     change = update(users.table).where(users.c.id == user_id).values(**changes)
     return users.first(db, change.returning(*users.columns))
 

@@ -165,6 +165,19 @@ def say_that_it_is_pooled(address: str) -> None:
     )
 
 
+def is_pgpool(cursor: Any) -> bool:
+    """Tell whether Pgpool-II answers, which keeps its connections for a client until it leaves.
+
+    Nobody else has this setting. As one message, a BEGIN and what belongs to it would reach one of
+    its servers only (in 4.3), and a SAVEPOINT all of them.
+    """
+    try:
+        cursor.execute("SHOW pool_version")
+    except psycopg.Error:
+        return False
+    return True
+
+
 # ---- Limits
 
 
@@ -205,6 +218,9 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
             arguments.setdefault("connect_timeout", 2)  # for each of them, until one answers
         for name, seconds in CONNECTION_LIMITS.items():
             arguments.setdefault(name, seconds)
+        # For pg_stat_activity, and for a balancer, which sends what it may to a standby: to read
+        # there what is to be changed would be to read what was. An application_name goes before.
+        arguments.setdefault("fallback_application_name", "reads" if reads else "writes")
         if isinstance(arguments.get("options"), tuple):
             arguments["options"] = " ".join(arguments["options"])
         if pooled:
@@ -227,6 +243,7 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
         # that everybody has may take seconds for one that nobody has.
         settings |= {"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan"}
     told = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    each = [f"SET {name} = '{value}'" for name, value in settings.items()]
     local = [f"SET LOCAL {name} = '{value}'" for name, value in (limits | said).items()]
 
     @event.listens_for(engine, "connect")
@@ -242,13 +259,16 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
             driver.adapters.register_loader(name, loader)
         record.info.update({POOLED: pooled, READS: reads, LOCAL: local})
         if not pooled:
-            where = f"pg_backend_pid() = {driver.info.backend_pid}" if pooled is None else "true"
             autocommit, connection.autocommit = connection.autocommit, True
             cursor = connection.cursor()
-            cursor.execute(f"SELECT {told} WHERE {where}")
+            cursor.execute(f"SELECT {told} WHERE pg_backend_pid() = {driver.info.backend_pid}")
             if cursor.fetchone() is None:
-                record.info[POOLED] = True
-                say_that_it_is_pooled(f"{driver.info.host}:{driver.info.port}")
+                record.info[POOLED] = pooled is None and not is_pgpool(cursor)
+                if record.info[POOLED]:
+                    say_that_it_is_pooled(f"{driver.info.host}:{driver.info.port}")
+                else:
+                    for statement in each:  # Pgpool-II tells all its servers, if it is told one
+                        cursor.execute(statement)
             connection.autocommit = autocommit
         if record.info[POOLED]:
             driver.prepare_threshold = None  # what is prepared stays with a connection

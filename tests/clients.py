@@ -65,6 +65,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def answers(url: str) -> bool:
+    """Tell whether PostgreSQL answers at this URL."""
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 class Writers:
     """Clients that create users, one after the other, until the `with` block ends."""
 

@@ -23,7 +23,14 @@ from core.engines import READ_ONLY, new_engine, read_engine
 from core.postgresql import POOLED, say_that_it_is_pooled, set_patience
 from core.settings import check_url
 from database import init_db
-from tests.clients import assert_unavailable, command, locked_table, new_user, wait_until
+from tests.clients import (
+    answers,
+    assert_unavailable,
+    command,
+    locked_table,
+    new_user,
+    wait_until,
+)
 from tests.processes import needs
 from tests.server import ROOT, Call, Server, free_port
 from tests.users import ADA
@@ -64,14 +71,6 @@ def pgbouncer(server: PostgresServer, mode: str, size: int, folder: Path) -> Ite
             yield url
         finally:
             process.terminate()
-
-
-def answers(url: str) -> bool:
-    try:
-        psycopg.connect(url).close()
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 @pytest.fixture(params=["session", "transaction", "transaction?pgbouncer=true"])
