@@ -169,8 +169,10 @@ class Importer:
         lock_for_writing(connection)
         values = [row.model_dump(by_alias=False) for row in rows]
         if existing == Existing.stop:
-            for value in self.there_among(connection, values):
-                raise ExistsError(value)
+            there = self.there_among(connection, values)
+            for value in (each[self.unique.name] for each in values):
+                if value in there:
+                    raise ExistsError(value)
         self.check_ids(connection, values)
         before = counts.created + counts.updated
         write = self.write_sqlite if connection.dialect.name == "sqlite" else self.write_postgresql
@@ -194,9 +196,10 @@ class Importer:
         """Raise ExistsError if the rows have ids, and one of them is that of somebody else."""
         if self.key.name not in rows[0]:
             return
-        ids = {row[self.key.name]: row[self.unique.name] for row in rows}
-        if len(ids) < len(rows):
-            raise ExistsError("an id that two rows have")
+        ids: dict[Any, Any] = {}
+        for row in rows:
+            if ids.setdefault(row[self.key.name], row[self.unique.name]) != row[self.unique.name]:
+                raise ExistsError(f"{self.key.name} {row[self.key.name]}")
         for row_id, value in self.read(connection, self.key, rows):
             if ids[row_id] != value:
                 raise ExistsError(f"{self.key.name} {row_id}")

@@ -10,6 +10,7 @@
 A session in a `with` block is the `get_db` of a script: closed in the end, rolled back on errors.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -139,10 +140,8 @@ def import_users(
     try:
         with ExitStack() as stack:
             records = stack.enter_context(open_records(file, encoding))
-            columns = exports.columns_of(records.columns, name, email)
-            if with_ids and "id" not in records.columns:
-                raise ValueError("there is no column id")
-            columns = columns._replace(id="id" if with_ids else None)
+            known = dict.fromkeys(records.columns)
+            columns = exports.columns_of(list(known), name, email, with_ids=with_ids)
             print(f"{file}: {records.kind}; {columns}", flush=True)
             written = rejected and stack.enter_context(rejected.open("x", encoding="utf-8-sig"))
 
@@ -153,8 +152,11 @@ def import_users(
                     written.write(records.with_reason(record, reason))
 
             def users() -> Iterator[tuple[Record, dict[str, Any]]]:
-                nonlocal left_out
+                nonlocal left_out, columns
                 for record in records.rows:
+                    if not record.values.keys() <= known.keys():  # in JSON, a field may come late
+                        known.update(record.values)
+                        columns = exports.columns_of(list(known), name, email, with_ids=with_ids)
                     values = {} if record.problem else exports.values_of(record.values, columns)
                     if values is None:
                         left_out += 1
@@ -176,10 +178,18 @@ def import_users(
                 bar.update(task, completed=records.position(), rows=f"{rate:,.0f} per second")
     except RefusedError as error:
         sys.exit(f"Nothing has changed: {error} rows do not fit")
-    except ExistsError as error:
-        sys.exit(f"Stopped at {error}, who is there already; before that, {counts.created} created")
-    except (OSError, ValueError) as error:
-        sys.exit(f"{file}: {error}")
+    except (OSError, ExistsError, ValueError) as error:
+        why = f"{file}: {error}"
+        match error:
+            case ExistsError():
+                why = f"Stopped at {error}, which is there already"
+            case UnicodeEncodeError():
+                why = f"The encoding of this database has no {error.object[error.start]}"
+            case OSError(filename=str(name), strerror=str(reason)):
+                why = f"{name}: {reason}"
+        is_there = counts.created + counts.updated > 0 and not all_or_none
+        before = f"; before that, {counts.created} created, {counts.updated} updated"
+        sys.exit(why + (before if is_there else ""))
     print(
         f"{counts.created} created, {counts.updated} updated, {counts.there} there already, "
         f"{counts.twice} twice in the file, {left_out} left out without an email, "
@@ -192,7 +202,7 @@ def import_users(
 class UserWithId(UserBody):
     """A user who keeps the id of another database."""
 
-    id: UserId
+    id: Annotated[UserId, Field(lt=2**62)]  # or there are none left for those who come later
 
 
 @cli.command("export")
@@ -200,22 +210,35 @@ def export_users(
     file: Annotated[Path, typer.Argument(help="A CSV; or JSON Lines, if it is called .json...")],
 ) -> None:
     """Write all users to a file, which `import` can read; one that is there is replaced."""
+    target = file.resolve()
+    if target.exists() and not target.is_file():
+        sys.exit(f"{file}: that is no file")
+    part = target.with_name(f"{target.name}.part")  # nobody finds half of it under its name
+    try:
+        number = write_users(part, as_json=file.suffix.lower().startswith(".json"))
+        if target.exists():
+            shutil.copymode(target, part)
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        sys.exit(f"{file}: {error.strerror}")
+    print(f"{number} users in {file}")
+
+
+def write_users(file: Path, *, as_json: bool) -> int:
+    """Write all users to a file, a thousand at a time; return how many there are."""
     columns = list(UserRead.model_fields)
-    as_json = file.suffix.startswith(".json")
-    part = file.with_name(f"{file.name}.part")  # nobody finds half of it under its name
-    with database.SessionLocal() as db, part.open("w", encoding="utf-8-sig") as written:
-        if as_json:
-            written.reconfigure(encoding="utf-8")
-        else:
+    query = select(*(User.__table__.c[name] for name in columns)).order_by(User.id)
+    number = 0
+    encoding = "utf-8" if as_json else "utf-8-sig"  # the mark tells Excel
+    with database.SessionLocal() as db, file.open("w", encoding=encoding) as written:
+        if not as_json:
             written.write(csv_lines([columns]))
-        query = select(*(User.__table__.c[name] for name in columns)).order_by(User.id)
-        number = 0
         for rows in db.execute(query.execution_options(yield_per=CHUNK)).partitions():
             lines = (to_json(row._asdict()).decode() + "\n" for row in rows)
             written.write("".join(lines) if as_json else csv_lines(rows))
             number += len(rows)
-    part.replace(file)
-    print(f"{number} users in {file}")
+    return number
 
 
 def progress() -> Progress:

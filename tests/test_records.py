@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.records import LONGEST, FileError, Record, open_records
+from core.records import COLUMNS, LINES, LONGEST, FileError, Record, open_records
 
 PEOPLE = [
     {"name": "Éric Blanc", "email": "eric@example.com"},
@@ -59,6 +59,8 @@ def test_a_letter_beyond_ascii_far_behind(tmp_path: Path) -> None:
         ('[{"name": "Ada", "email": "ada@example.com"}]', "JSON"),
         ('{"realm": "x", "n": [{"name": "Ada", "email": "ada@example.com"}]}', "JSON"),
         ('{\n"n": [\n{"name": "Ada", "email": "ada@example.com"}]}', "JSON"),
+        ('{"x": [], "y": ["z"], "n": [{"name": "Ada", "email": "ada@example.com"}]}', "JSON"),
+        ('name;"email, or not"\nAda;ada@example.com', "CSV with semicolons"),
     ],
 )
 def test_kinds(tmp_path: Path, text: str, kind: str) -> None:
@@ -129,9 +131,12 @@ def test_the_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"", "it is empty"),
         (b"\n \n", "it is empty"),
         (bytes(range(256)) * 20, "it is no text"),
-        (b"[]", "there is nobody in it"),
-        (b'{"a": {"b": 1},\n"c": 2}', "there is no list in it"),
+        (b"[]", "there is no list of objects in it"),
+        (b'{"a": {"b": 1},\n"c": 2}', "there is no list of objects in it"),
         (b'[{"a": 1}, {"a"', "no JSON: "),
+        (b"PK\3\4xlsx", "a spreadsheet is to be saved as CSV"),
+        (b"a," * COLUMNS + b"a", f"its first line has more than {COLUMNS} cells"),
+        ("name\nZo\u00eb\n".encode() + b"Zo\xeb\n", "UTF-8 up to line 3, which is not"),
         (b"a," * LONGEST, f"its first line has more than {LONGEST} characters"),
     ],
 )
@@ -153,16 +158,72 @@ def test_another_encoding_than_is_said(tmp_path: Path, encoding: str, said: str)
         read(path, encoding)
 
 
+NAMES = {
+    "cp1252": [
+        *("Hélène Lefèvre", "François", "Zoë", "Jürgen Groß", "Käthe Müller", "José Núñez", "Peña"),
+        *("Niccolò", "Noè", "João", "Åse", "Bjørn"),
+    ],
+    "cp1250": ["Jiří Dvořák", "Zdeněk Růžička", "Łukasz Wójcik", "Grażyna Świętosławska"],
+    "cp1251": ["Иван Петров", "Анна Ёлкина"],
+    "cp1253": ["Γιώργος Παπαδόπουλος", "Ελένη Νικολάου"],
+}
+
+
+@pytest.mark.parametrize("encoding", NAMES)
+def test_a_few_names_tell_an_encoding(tmp_path: Path, encoding: str) -> None:
+    """Of Western Europe, each of them."""
+    path = tmp_path / "people.csv"
+    together = [NAMES[encoding]]
+    for names in [[name] for name in NAMES[encoding]] if encoding == "cp1252" else together:
+        path.write_bytes("\n".join(["name", *names, ""]).encode(encoding))
+        assert [row.values["name"] for row in read(path)[1]] == names
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused", "found"),
+    [
+        ('"Ann,a\nB,b\nC,c\n', [2], ["B", "C"]),
+        ('a,"Ann\nB,b\nC,c\n', [2], ["B", "C"]),
+        ('"Ann,a\nB,b\n"C",c\n', [2], ["B", "C"]),
+        ('A,a\n"Ann,a\n' + "B,b\n" * LINES, [3], ["A", *["B"] * LINES]),
+        ('"Ann"x,a\n"B",b\n', [2], ["B"]),
+        ('"A\nA",a\n"B,b', [4], ["A\nA"]),
+    ],
+)
+def test_a_quote_that_is_never_closed(
+    tmp_path: Path, rows: str, refused: list[int], found: list[str]
+) -> None:
+    """Nobody else is lost by it."""
+    path = tmp_path / "people.csv"
+    path.write_text(f"name,email\n{rows}")
+    records = read(path)[1]
+    assert [record.line for record in records if record.problem] == refused
+    assert [record.values["name"] for record in records if not record.problem] == found
+
+
+def test_objects_in_cells(tmp_path: Path) -> None:
+    """As Supabase exports them."""
+    path = tmp_path / "people.csv"
+    path.write_text('email,data,x\na@b.de,"{""name"": ""Ada"", ""of"": {""x"": 1}}",{}\nb,{1,2\n')
+    with open_records(str(path)) as records:
+        assert records.columns == ["email", "data", "x", "data.name", "data.of.x"]
+        assert records.header == "email,data,x,line,reason\n"
+        ada, other = records.rows
+    assert (ada.values["data.name"], ada.values["data.of.x"]) == ("Ada", 1)
+    assert other.values == {"email": "b", "data": "{1", "x": "2"}
+
+
 def test_rows_that_are_too_long(tmp_path: Path) -> None:
-    """They are refused, and what follows is read, unless a quote before it is never closed."""
+    """They are refused, and what follows is read."""
     path = tmp_path / "people.csv"
     long = "x" * 10 * LONGEST
-    path.write_text(f'name,email\n{long},a\nB,b\n"{"y" * LONGEST}\nC,c\n')
-    first, second, *others = read(path)[1]
+    path.write_text(f'name,email\n{long},a\nB,b\n"{"y" * 9 * LONGEST}",d\nC,c\n')
+    first, second, third, last = read(path)[1]
     assert (first.line, first.values) == (2, {})
     assert first.problem == f"longer than {LONGEST} characters"
     assert second.values == {"name": "B", "email": "b"}
-    assert all(row.problem for row in others)
+    assert (third.line, third.problem) == (4, first.problem)
+    assert (last.line, last.values) == (5, {"name": "C", "email": "c"})
     path.write_text(json.dumps({"name": long}) + '\n{"name": "B"}\n')
     assert [bool(row.problem) for row in read(path)[1]] == [True, False]
 

@@ -63,6 +63,17 @@ EXPORTS = {
         '{"user_id":"a|1","email":"eric@example.com","name":"Éric Blanc","identities":[{"a":1}]}\n'
         '{"user_id":"a|2","email":"zoe@example.com","name":"Zoé Noir, fils"}\n{"user_id":"a|3"}\n'
     ),
+    "contacts.de.csv": (  # Google's again, and what some write by hand
+        "Vorname;Name;E-mail 1 - Value;E-mail 2 - Value\n"
+        "Éric;Blanc;, eric@example.com;x@example.com\n"
+        "Zoé;Noir, fils;;zoe@example.com\nNo;Address;;\n"
+    ),
+    "supabase.csv": (
+        "id,email,raw_user_meta_data\n"
+        'a1,eric@example.com,"{""full_name"": ""Éric Blanc"", ""x"": {}}"\n'
+        'a2,zoe@example.com,"{""full_name"": ""Zoé Noir, fils""}"\n'
+        "a3,,{}\n"
+    ),
     "supabase.json": json.dumps(
         [
             {"email": "eric@example.com", "raw_user_meta_data": {"full_name": "Éric Blanc"}},
@@ -141,7 +152,7 @@ def test_who_is_there_already(engine: Engine, run: Run, tmp_path: Path, existing
     found = {user["email"]: user for user in client.get("/users").json()}
     assert found["ada@example.com"]["is_active"] is False  # its cell is empty
     if existing == "stop":
-        stopped = "Stopped at ada@example.com, who is there already; before that, 0 created\n"
+        stopped = "Stopped at ada@example.com, which is there already\n"
         assert (done.stderr, len(found)) == (stopped, 1)
         return
     kind = "there" if existing == "skip" else "updated"
@@ -216,6 +227,59 @@ def test_ids_are_in_the_order_of_the_file(run: Run, tmp_path: Path) -> None:
     ]
 
 
+def test_stopped_with_all_or_none(run: Run, tmp_path: Path) -> None:
+    """At the first one of those who are there; and nobody is created."""
+    for name in ("late", "later"):
+        run("manage", "create-user", "N", f"{name}@example.com")
+    path = tmp_path / "people.csv"
+    rows = "".join(f"N,{n}@example.com\n" for n in range(BATCH))
+    path.write_text(f"name,email\n{rows}N,late@example.com\nN,later@example.com\n")
+    for options, before, number in (
+        (["--all-or-none"], "", 2),
+        ([], f"; before that, {BATCH} created, 0 updated", BATCH + 2),
+    ):
+        done = run("manage", "import", "--existing=stop", *options, str(path))
+        said = f"Stopped at late@example.com, which is there already{before}\n"
+        assert (done.returncode, done.stderr) == (1, said)
+        assert len(users(run)) == number
+
+
+def test_a_field_that_comes_late(run: Run, tmp_path: Path) -> None:
+    """Many leave out what is as usual."""
+    path = tmp_path / "people.jsonl"
+    lines = [{"email": f"{n}@example.com", "firstName": "N"} for n in range(BATCH)]
+    late = {"email": "late@example.com", "firstName": "A", "lastName": "B", "enabled": False}
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, late]))
+    assert run("manage", "import", str(path)).returncode == 0
+    assert users(run)[-1] == f"{BATCH + 1}: A B <late@example.com>"
+    exported = tmp_path / "out.JSONL"
+    run("manage", "export", str(exported))
+    active = [json.loads(line)["is_active"] for line in exported.read_text().splitlines()]
+    assert active == [*[True] * BATCH, False]
+
+
+def test_where_nothing_can_be_exported_to(run: Run, tmp_path: Path) -> None:
+    """One line says so, and nothing is left behind; what is no file stays what it is."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for path, why in (
+        (folder, "that is no file"),
+        (folder / "none" / "x.csv", "No such file or directory"),
+        (Path("/dev/null"), "that is no file"),
+    ):
+        done = run("manage", "export", str(path))
+        assert (done.returncode, done.stderr) == (1, f"{path}: {why}\n")
+    assert Path("/dev/null").is_char_device()
+    file, link = folder / "x.csv", folder / "link.csv"
+    file.touch(0o600)
+    link.symlink_to(file)
+    assert run("manage", "export", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert file.read_text("utf-8-sig") == "id,name,email,is_active\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert sorted(folder.iterdir()) == [link, file]
+
+
 @pytest.mark.parametrize("path", ["/", "nowhere.csv"])
 def test_what_is_no_file(run: Run, path: str) -> None:
     done = run("manage", "import", path)
@@ -287,14 +351,14 @@ def test_ids_of_others(run: Run, tmp_path: Path) -> None:
     run("manage", "create-user", "Ada", "ada@example.com")
     path = tmp_path / "people.csv"
     for rows, said in (
-        ("id,name,email\n2,B,b@x.de\n1,C,c@x.de\n", "Stopped at id 1, who is there already"),
-        ("id,name,email\n2,B,b@x.de\n2,C,c@x.de\n", "Stopped at an id that two rows have"),
+        ("id,name,email\n2,B,b@x.de\n1,C,c@x.de\n", "Stopped at id 1, which is there already"),
+        ("id,name,email\n2,B,b@x.de\n2,C,c@x.de\n", "Stopped at id 2, which is there already"),
         ("name,email\nB,b@x.de\n", "there is no column id"),
     ):
         path.write_text(rows)
         done = run("manage", "import", "--with-ids", str(path))
         assert (done.returncode, said in done.stderr) == (1, True), done.stderr
-    path.write_text("id,name,email\nx,B,b@x.de\n")
+    path.write_text(f"ID,name,email\nx,B,b@x.de\n{2**63 - 1},C,c@x.de\n")
     done = run("manage", "import", "--with-ids", str(path))
-    assert done.stdout.splitlines()[-1] == counts(rejected=1)
+    assert done.stdout.splitlines()[-1] == counts(rejected=2)
     assert users(run) == ["1: Ada <ada@example.com>"]
