@@ -411,6 +411,11 @@ def name_of(bind: Engine) -> str:
 def explain(error: SQLAlchemyError, bind: Engine) -> str:
     """Return in one line which database cannot be used, and why."""
     reason = " ".join(str(getattr(error, "orig", error)).split())
+    if bind.get_execution_options().get("reads") and "closed the connection" in reason:
+        reason += (
+            ". If it takes one connection and no second one, like the server of PGlite by default, "
+            "start it with more: pglite-server --max-connections=30"
+        )
     if folder := folder_that_is_closed(bind.url):
         reason += f". SQLite has to write in its folder as well, and nobody may in {folder}"
     return f"Database error: cannot use {name_of(bind)}: {reason}"

@@ -41,6 +41,11 @@ NO_ANSWER = (
     "URL: ?options=-cstatement_timeout=10min"
 )
 
+# What tells that a server talks to us by a connection of our own. A pooler tells each client a
+# process id of its own making, or of the connection that it was lent at first; PGlite has one
+# session, and all its clients share it.
+OWN = "pg_backend_pid() = {} AND version() NOT LIKE '%PGlite%'"
+
 NO_ENCODING = (
     "its encoding is SQL_ASCII, in which letters beyond A to Z are no letters: make another, with "
     "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0 LOCALE 'C.UTF-8'"
@@ -248,11 +253,7 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
 
     @event.listens_for(engine, "connect")
     def set_limits(connection: Any, record: ConnectionPoolEntry) -> None:
-        """Tell a connection its limits, unless they would stay with a connection of a pooler.
-
-        A pooler tells each client a process id of its own making, or of the connection that it was
-        lent at first; a server tells its own.
-        """
+        """Tell a connection its limits, unless they would stay with a connection of a pooler."""
         driver: Any = record.driver_connection
         driver.patience = patience
         for name, loader in LOADERS.items():
@@ -261,7 +262,8 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
         if not pooled:
             autocommit, connection.autocommit = connection.autocommit, True
             cursor = connection.cursor()
-            cursor.execute(f"SELECT {told} WHERE pg_backend_pid() = {driver.info.backend_pid}")
+            own = OWN.format(driver.info.backend_pid)
+            cursor.execute(f"SELECT {told} WHERE {own}")
             if cursor.fetchone() is None:
                 record.info[POOLED] = pooled is None and not is_pgpool(cursor)
                 if record.info[POOLED]:

@@ -148,7 +148,7 @@ def prepare_tables(database: Database, done: Future[bool], ended: Event) -> None
         try:
             database.create_tables(engine)
             bind = read_engine(engine)
-            if bind.url != engine.url:
+            with engine.connect():  # a second connection: not every server has one
                 bind.connect().close()
         except SQLAlchemyError as error:
             reason = explain(error, bind)

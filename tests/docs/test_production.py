@@ -23,7 +23,8 @@ from tests.server import ROOT, Server, free_port, postgresql_over_tcp
 from tests.users import ADA
 
 PAGE = (ROOT / "docs" / "production.md").read_text()
-# The tests of telemetry run two of them, and that of containers looks at compose.yaml.
+# The tests of telemetry run two of them, and that of PGlite another; that of containers looks at
+# compose.yaml.
 TESTED = {"sh serve", "sh ", "sh port", "sql standby", "sql index", "sql language"}
 TESTED |= {
     "console backup",
@@ -32,6 +33,7 @@ TESTED |= {
     "python private.py",
     "python tokens.py",
     "sh compose",
+    "sh pglite",
 }
 
 

@@ -1,0 +1,84 @@
+"""The app on PGlite, a PostgreSQL for Node: one session, which all connections share."""
+
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.clients import Writers, all_emails, answers, new_user, wait_until
+from tests.processes import NODE, needs
+from tests.server import ROOT, Call, Server, free_port
+from tests.users import ADA
+
+
+@contextmanager
+def pglite(*options: str, port: int = 0) -> Iterator[str]:
+    """Run the server that comes with PGlite; yield its URL."""
+    port = port or free_port()
+    programs = NODE / "node_modules" / ".bin"
+    needs((programs / "pglite-server").exists(), "`npm install --prefix tests/node`")
+    with subprocess.Popen(
+        [programs / "node", programs / "pglite-server", f"--port={port}", *options],
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        url = f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres"
+        try:
+            wait_until(lambda: answers(url))
+            yield url
+        finally:
+            process.terminate()
+
+
+# As docs/production.md starts it.
+(COMMAND,) = re.findall(
+    r"npx (pglite-server --db=data .*)", (ROOT / "docs/production.md").read_text()
+)
+MANY = COMMAND.split()[2:]
+
+
+def test_twenty_clients() -> None:
+    """Nothing has to be said in the URL; what one connection sets is not found by another."""
+    with pglite(*MANY) as url, Server(url) as server:
+        server.client.post("/users", json=ADA)
+        for number in range(5):
+            calls: list[Call] = []
+            for n in range(number * 4, number * 4 + 4):
+                calls += [("GET", "/users/1", None), ("GET", "/users?query=ada", None)]
+                calls += [("POST", "/users", new_user("n", n)), ("GET", "/health", None)]
+                calls += [("PATCH", "/users/1", {"name": f"N{n}"}), ("GET", "/users.csv", None)]
+            statuses = Counter(answer.status_code for answer in server.at_once(calls))
+            assert statuses == {200: 20, 201: 4}
+        assert server.client.post("/users", json=ADA).status_code == 409
+        with psycopg.connect(url, autocommit=True) as other:
+            for name, value in {
+                "default_transaction_read_only": "off",
+                "lock_timeout": "0",
+            }.items():
+                assert other.execute(f"SHOW {name}").fetchone() == (value,)
+
+
+def test_pglite_is_restarted(tmp_path: Path) -> None:
+    port = free_port()
+    options = (*MANY, f"--db={tmp_path}/data")
+    with ExitStack() as stack:
+        with pglite(*options, port=port) as url:
+            server = stack.enter_context(Server(url))
+            writers = stack.enter_context(Writers(server, 4, patience=40))
+            writers.wait_for(50)
+        stack.enter_context(pglite(*options, port=port))
+        writers.wait_for(50)
+        assert set(writers.acknowledged[:100]) <= all_emails(server.client)
+    assert {answer.status_code for answer in writers.refused} <= {503}
+
+
+def test_one_connection_is_not_enough(capfd: pytest.CaptureFixture[str]) -> None:
+    """And the log says what to do."""
+    with pglite() as url, Server(url) as server:
+        assert server.client.get("/users").status_code == 503
+    said = capfd.readouterr().err
+    assert "start it with more: pglite-server --max-connections=30" in said
