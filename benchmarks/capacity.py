@@ -5,15 +5,13 @@ answers on one core, what PostgreSQL works for each call, what a create writes t
 large 100,000 users are; says from that how large ten times as many would be, and looks whether they
 are; and prints what 10,000 requests per second and a billion users would need.
 
-It assumes: the calls of MIX; as many clients as keep a core busy; that twice as much takes twice
-the cores, of the app and of PostgreSQL, and reads can be spread over replicas; that all of an
-index that is asked at random should fit into memory; that to build an index, which sorts, takes
-n log n.
+It assumes: the calls of MIX; 32 clients; that twice as many requests take twice the cores, of the
+app and of PostgreSQL; that reads can be spread over replicas; that an index that is asked at random
+should fit into memory; that to build an index, which sorts, takes n log n.
 """
 
 import math
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -76,7 +74,7 @@ def sizes(connection: Connection) -> dict[str, int]:
         " UNION ALL SELECT indexrelid::regclass::text, pg_relation_size(indexrelid)"
         " FROM pg_index WHERE indrelid = '\"user\"'::regclass ORDER BY 2 DESC"
     )
-    return {name: size for name, size in connection.exec_driver_sql(query)}
+    return {str(name): int(found) for name, found in connection.exec_driver_sql(query)}
 
 
 def seconds_to_build(connection: Connection) -> float:
@@ -88,8 +86,9 @@ def seconds_to_build(connection: Connection) -> float:
     return taken
 
 
-def gb(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size < 1e11 else f"{size / 1e9:,.0f} GB"
+def size(number: float) -> str:
+    """Return a number of bytes as people write it."""
+    return f"{number / 1e6:,.1f} MB" if number < 1e9 else f"{number / 1e9:,.0f} GB"
 
 
 def main(
@@ -99,14 +98,13 @@ def main(
 ) -> None:
     """Measure, and print what it comes to."""
     few, many = 100_000, 1_000_000
-    with tempfile.TemporaryDirectory(), debian_postgresql() as url:
+    with debian_postgresql() as url:
         engine = create_engine(check_url(url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
         with Server(url, prefix=on_core(0)) as server, engine.connect() as connection:
-            load(server.url.replace("postgresql:", "postgresql+psycopg:"), few)
+            load(check_url(url), few)
             before, built = sizes(connection), seconds_to_build(connection)
-            reset = 'TRUNCATE "user" RESTART IDENTITY'
-            connection.exec_driver_sql(reset)
-            load(server.url.replace("postgresql:", "postgresql+psycopg:"), many)
+            connection.exec_driver_sql('TRUNCATE "user" RESTART IDENTITY')
+            load(check_url(url), many)
             after, built_many = sizes(connection), seconds_to_build(connection)
             costs = {call: cost_of(call, server, connection, seconds) for call in MIX}
         engine.dispose()
@@ -120,9 +118,9 @@ def main(
     console.print(measured)
 
     check = Table("", f"of {few:,}", f"so of {many:,}", "measured", "ratio", title="The arithmetic")
-    for name, size in before.items():
-        told = size * many / few
-        check.add_row(name, gb(size), gb(told), gb(after[name]), f"{after[name] / told:.2f}")
+    for name, found in before.items():
+        told = found * many / few
+        check.add_row(name, size(found), size(told), size(after[name]), f"{after[name] / told:.2f}")
     told = built * many / few * math.log(many) / math.log(few)
     check.add_row(
         "seconds for an index",
@@ -148,10 +146,10 @@ def main(
         ("connections", f"{CONNECTIONS} x {processes} = {CONNECTIONS * processes}", "processes"),
         ("cores of PostgreSQL that read", f"{reads:.1f}", "requests; replicas share them"),
         ("cores of PostgreSQL that write", f"{writes:.2f}", "creates; on each replica again"),
-        ("log", f"{log / 1e6:.1f} MB/s, {gb(log * 86400)} a day", "creates"),
-        ("table and indexes", gb(whole), "users"),
-        (f"the largest, {largest}", gb(after[largest] * users / many), "users"),
-        ("memory for the index of ids", gb(after["pk_user"] * users / many), "users"),
+        ("log", f"{log / 1e6:.1f} MB/s, {size(log * 86400)} a day", "creates"),
+        ("table and indexes", size(whole), "users"),
+        (f"the largest, {largest}", size(after[largest] * users / many), "users"),
+        ("memory for the index of ids", size(after["pk_user"] * users / many), "users"),
         (
             f"its levels, of {rows_of_page:.0f} rows a page",
             f"{math.ceil(math.log(users) / math.log(rows_of_page))}",
