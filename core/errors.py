@@ -225,6 +225,8 @@ async def database_error(request: Request, error: DBAPIError) -> Response:
     kind = kind_of_error(error.orig)
     if kind is None:
         temporary = isinstance(error, (OperationalError, InterfaceError))
+        # Citus, of which a part is away; it has no better class for that.
+        temporary |= str(error.orig).startswith("failure on connection")
     else:
         temporary = kind in SQLITE_TEMPORARY
     if not (temporary or error.connection_invalidated):

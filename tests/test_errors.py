@@ -322,6 +322,22 @@ def test_what_postgresql_cannot_do_is_no_503(engine: Engine) -> None:
     assert TestClient(own, raise_server_exceptions=False).get("/").status_code == 500
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("said", "status"), [("failure on connection marked as essential", 503), ("it is broken", 500)]
+)
+def test_a_part_of_citus_is_away(engine: Engine, said: str, status: int) -> None:
+    """It says so as an internal error, of which others do not pass."""
+    own = FastAPI(exception_handlers=HANDLERS)
+
+    @own.get("/")
+    def fail(db: SessionDep) -> None:
+        raised = f"RAISE EXCEPTION '{said}: 10.0.0.1:5432' USING ERRCODE = 'internal_error'"
+        db.execute(text(f"DO $$ BEGIN {raised}; END $$"))
+
+    assert TestClient(own, raise_server_exceptions=False).get("/").status_code == status
+
+
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_full_disk_passes(engine: Engine) -> None:
     with engine.connect() as connection:
