@@ -148,8 +148,9 @@ def prepare_tables(database: Database, done: Future[bool], ended: Event) -> None
         try:
             database.create_tables(engine)
             bind = read_engine(engine)
-            with engine.connect():  # a second connection: not every server has one
-                bind.connect().close()
+            if bind is not engine:
+                with engine.connect():  # a second connection: not every server has one
+                    bind.connect().close()
         except SQLAlchemyError as error:
             reason = explain(error, bind)
             again = may_pass(error)
