@@ -411,7 +411,8 @@ def name_of(bind: Engine) -> str:
 def explain(error: SQLAlchemyError, bind: Engine) -> str:
     """Return in one line which database cannot be used, and why."""
     reason = " ".join(str(getattr(error, "orig", error)).split())
-    if bind.get_execution_options().get("reads") and "closed the connection" in reason:
+    second = isinstance(bind, Twin) and bind.url == bind.like.url
+    if second and "closed the connection" in reason:
         reason += (
             ". If it takes one connection and no second one, like the server of PGlite by default, "
             "start it with more: pglite-server --max-connections=30"

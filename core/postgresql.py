@@ -164,7 +164,7 @@ def say_that_it_is_pooled(address: str) -> None:
     """Write to the log, once, how the app treats a pooler that it has found."""
     log.warning(
         "A pooler answers at %s. It may give each transaction another connection, so no statement "
-        "is prepared, and limits are set in each transaction. If it is in session mode, "
+        "is prepared, and limits are set in each transaction. If it is PgBouncer in session mode, "
         "?pgbouncer=false in the URL says so, and is faster.",
         address,
     )
@@ -181,6 +181,22 @@ def is_pgpool(cursor: Any) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+def is_pglite(cursor: Any) -> bool:
+    """Tell whether PGlite answers, in which all clients share one session."""
+    cursor.execute("SELECT version() LIKE '%PGlite%'")
+    return bool(cursor.fetchone()[0])
+
+
+class ClientCursor(psycopg.Cursor[Any]):
+    """Reads all rows at once where a cursor on the server is asked for, as `yield_per` does.
+
+    Pgpool-II 4.3 does not know the cursor that psycopg has declared.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], name: str, **_: Any) -> None:
+        super().__init__(connection, row_factory=connection.row_factory)
 
 
 # ---- Limits
@@ -265,10 +281,13 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
             own = OWN.format(driver.info.backend_pid)
             cursor.execute(f"SELECT {told} WHERE {own}")
             if cursor.fetchone() is None:
-                record.info[POOLED] = pooled is None and not is_pgpool(cursor)
-                if record.info[POOLED]:
+                pgpool = is_pgpool(cursor)
+                if pgpool and isinstance(driver, psycopg.Connection):
+                    vars(driver)["server_cursor_factory"] = ClientCursor
+                record.info[POOLED] = is_pglite(cursor) or (pooled is None and not pgpool)
+                if record.info[POOLED] and pooled is None:
                     say_that_it_is_pooled(f"{driver.info.host}:{driver.info.port}")
-                else:
+                if not record.info[POOLED]:
                     for statement in each:  # Pgpool-II tells all its servers, if it is told one
                         cursor.execute(statement)
             connection.autocommit = autocommit

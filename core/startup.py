@@ -147,9 +147,9 @@ def prepare_tables(database: Database, done: Future[bool], ended: Event) -> None
         bind = engine
         try:
             database.create_tables(engine)
-            bind = read_engine(engine)
-            if bind is not engine:
+            if read_engine(engine) is not engine:
                 with engine.connect():  # a second connection: not every server has one
+                    bind = read_engine(engine)
                     bind.connect().close()
         except SQLAlchemyError as error:
             reason = explain(error, bind)

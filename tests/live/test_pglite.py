@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.clients import Writers, all_emails, answers, new_user, wait_until
-from tests.processes import NODE, needs
+from tests.processes import NODE, needs, run_python
 from tests.server import ROOT, Call, Server, free_port
 from tests.users import ADA
 
@@ -60,6 +60,27 @@ def test_twenty_clients() -> None:
                 "lock_timeout": "0",
             }.items():
                 assert other.execute(f"SHOW {name}").fetchone() == (value,)
+
+
+def test_people_from_a_file(tmp_path: Path) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("name,email\n" + "".join(f"N,{n}@example.com\n" for n in range(300)))
+    with pglite(*MANY) as url:
+        for created in (300, 0):
+            done = run_python(
+                "-m", "examples.manage", "import", str(people), folder=ROOT, DATABASE_URL=url
+            )
+            assert done.stdout.splitlines()[-1].startswith(f"{created} created"), done.stderr
+        done = run_python("-m", "examples.manage", "list-users", folder=ROOT, DATABASE_URL=url)
+        assert len(done.stdout.splitlines()) == 300
+
+
+def test_a_word_that_is_wrong() -> None:
+    """It is not PgBouncer in session mode, whatever the URL says."""
+    with pglite(*MANY) as url, Server(f"{url}?pgbouncer=false") as server:
+        for _ in range(3):
+            assert server.client.get("/users").status_code == 200
+            assert server.client.post("/users", json=ADA).status_code in (201, 409)
 
 
 def test_pglite_is_restarted(tmp_path: Path) -> None:

