@@ -44,6 +44,12 @@ def followed() -> dict[str, set[str]]:
     return found
 
 
+def newest() -> set[str]:
+    """Return the revisions that no other follows: one, or several until they are merged."""
+    all_of_them = followed()
+    return all_of_them.keys() - set().union(*all_of_them.values())
+
+
 def repeatable() -> dict[str, str]:
     """Return the tables that a revision makes right whatever they look like, with that revision.
 

@@ -8,12 +8,16 @@ from types import ModuleType
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
+    Column,
     Connection,
     Engine,
     MetaData,
+    PrimaryKeyConstraint,
+    String,
     Table,
     event,
     func,
+    insert,
     inspect,
     select,
     text,
@@ -128,8 +132,7 @@ def check(connection: Connection, metadata: MetaData, tables: list[Table]) -> No
     otherwise there would be no way back to the code of yesterday.
     """
     inspector = inspect(connection)
-    before, followed = done(connection), revisions.followed()
-    newest = followed.keys() - set().union(*followed.values())
+    before, followed, newest = done(connection), revisions.followed(), revisions.newest()
     missing = differences(inspector, metadata, {table.name for table in tables})
     rules = {} if missing else {each.name: missing_rules(inspector, each) for each in tables}
     broken = {name: found for name, found in rules.items() if found}
@@ -218,9 +221,9 @@ def tables_in(models: ModuleType) -> list[Table]:
 
 
 def stamp(connection: Connection) -> None:
-    """Enter in a new database that no migration has to be run."""
-    from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    script = ScriptDirectory(str(revisions.MIGRATIONS))
-    MigrationContext.configure(connection).stamp(script, "heads")
+    """Enter in a new database, as Alembic does, that no migration has to be run."""
+    key = PrimaryKeyConstraint("version_num", name="alembic_version_pkc")
+    versions = Table("alembic_version", MetaData(), Column("version_num", String(32)), key)
+    versions.create(connection, checkfirst=True)
+    newest = [{"version_num": revision} for revision in revisions.newest()]
+    connection.execute(insert(versions), newest)
