@@ -28,6 +28,7 @@ from core.bodies import first_of
 from core.lists import GoneError
 from core.rows import ChangedError
 from core.searches import unknown_letter
+from core.sessions import GONE
 from core.sqlite import kind_of_error
 from core.telemetry import count_unavailable
 
@@ -237,8 +238,9 @@ async def database_error(request: Request, error: DBAPIError) -> Response:
 async def unavailable(request: Request, error: SQLAlchemyError) -> Response:
     """Answer 503 if the database is away or has had no time for us."""
     original = getattr(error, "orig", error)
-    logging.getLogger(__name__).error("Database error: %s", original)
-    count_unavailable(original)
+    if not request.scope.get(GONE):  # otherwise it was told to stop
+        logging.getLogger(__name__).error("Database error: %s", original)
+        count_unavailable(original)
     detail = {"detail": "Database unavailable, try again later"}
     return JSONResponse(detail, 503, headers={"Retry-After": "1"})
 

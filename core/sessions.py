@@ -13,8 +13,8 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from functools import cache, wraps
+from contextlib import contextmanager, suppress
+from functools import cache, partial, wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -24,11 +24,15 @@ from anyio.to_thread import run_sync
 from fastapi import HTTPException
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, exc
 from sqlalchemy.orm import Session, SessionTransaction
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.types import Message
 
 MAX_WAIT = 10.0  # seconds that a request waits for its turn
 SEARCHES = 2  # how many have a session at once
 ANSWERING = "answering"  # in the info of a session whose endpoint has ended, and it has not
+SEARCHING = "searching"  # in that of one that searches: the connection that it has
+GONE = "client_gone"  # in the scope of a request
+LOOK = 0.1  # seconds between two looks whether the client of a search has hung up
 THREADS = 40  # in which FastAPI runs endpoints, unless it is told otherwise
 
 USED_EARLY = "get_db has used its session before the yield: no @read_only and no WebSocket with it"
@@ -130,10 +134,10 @@ class Queue:
         self.lines = WeakKeyDictionary[asyncio.AbstractEventLoop, Line]()
         queues.add(self)
 
-    async def turn(self, wanted: int = 1) -> Callable[[], None]:
+    async def turn(self, wanted: int = 1, client: "Client | None" = None) -> Callable[[], None]:
         """Wait for as many places, and return what gives them back; raises BusyError if none come.
 
-        No place has been taken then.
+        No place has been taken then; nor if its `client` has hung up by now, which is a 499.
         """
         loop = asyncio.get_running_loop()
         line = self.lines.get(loop) or self.lines.setdefault(loop, Line(self.limit))
@@ -141,6 +145,9 @@ class Queue:
             await line.places.acquire()  # at once
         else:
             await self.wait(line, wanted)
+            if client and await client.has_gone():
+                line.give_back(wanted)
+                raise HTTPException(499, "The client has hung up")
         self.used += wanted
 
         def release() -> None:
@@ -163,6 +170,30 @@ class Queue:
             self.waiting -= 1
             for tell in listeners:
                 tell(self, time.monotonic() - start)
+
+
+class Client:
+    """Whoever waits for the answer to a request, as long as nobody has hung up."""
+
+    def __init__(self, request: Request) -> None:
+        self.scope = request.scope
+        self.receive = request._receive
+        self.sent: list[Message] = []  # and not read yet by the endpoint
+        request._receive = self.next
+
+    async def next(self) -> Message:
+        """Return what comes next from the client."""
+        return self.sent.pop(0) if self.sent else await self.receive()
+
+    async def has_gone(self) -> bool:
+        """Tell whether the client has hung up."""
+        if not self.scope.get(GONE):
+            with CancelScope() as scope:
+                scope.cancel()  # what is not there at once is not waited for
+                message = await self.receive()
+                self.scope[GONE] = message["type"] == "http.disconnect"
+                self.sent.append(message)
+        return bool(self.scope.get(GONE))
 
 
 class Line:
@@ -299,6 +330,8 @@ class Shared:
         self.release = release
         self.holders = 0
         self.failed: BaseException | None = None
+        self.watching: asyncio.Task[None] | None = None
+        self.over = asyncio.Event()
         self.loop = asyncio.get_running_loop()
         try:
             self.opened = contextmanager(get_db)()
@@ -320,8 +353,31 @@ class Shared:
         if isinstance(self.db.bind, Engine):
             self.db.bind = unbounded_engine(self.db.bind)
 
+    def begin_watch(self, client: Client) -> None:
+        """Look from time to time whether the client of a search is still there."""
+        if isinstance(self.db, Session):
+            self.watching = asyncio.create_task(self.watch(client))
+
+    async def watch(self, client: Client) -> None:
+        """End a search as soon as its client has hung up: nobody would read the answer."""
+        self.db.info[SEARCHING] = None
+        while not self.over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self.over.wait()
+            connection = self.db.info[SEARCHING]
+            if not self.over.is_set() and await client.has_gone() and connection:
+                driver = connection.connection.driver_connection
+                if hasattr(driver, "interrupt"):
+                    driver.interrupt()  # SQLite
+                else:
+                    await run_sync(partial(driver.cancel_safe, timeout=1))
+
     async def close(self) -> None:
         """Run what follows the yield in `get_db`, and let the next in line have the place."""
+        if self.watching:  # first, so that nobody else has the connection when it is told to stop
+            self.over.set()
+            await self.watching
         if isinstance(self.db, Session):
             self.db.info.pop(ANSWERING, None)
         error = self.failed
@@ -340,9 +396,18 @@ class Shared:
             self.release()
 
 
+@event.listens_for(Session, "after_begin")
+def note_connection(db: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    """Note which connection a search has."""
+    if SEARCHING in db.info:
+        db.info[SEARCHING] = connection
+
+
 @event.listens_for(Session, "after_transaction_end")
 def leave_queue(db: Session, transaction: SessionTransaction) -> None:
     """Let a stream leave the queue after its first transaction, like a WebSocket."""
+    if SEARCHING in db.info:
+        db.info[SEARCHING] = None
     shared: Shared | None = db.info.get(ANSWERING)
     if shared and transaction.parent is None:
         shared.leave_queue()
@@ -399,8 +464,11 @@ def in_turn(
             lane = lane_of(connection)
             if get_db not in sessions:
                 # Who has a place in one queue does not wait in another: two might for each other.
-                release = (lambda: None) if sessions else await lane.queue.turn(lane.places)
+                client = Client(connection) if isinstance(connection, Request) else None
+                release = (lambda: None) if sessions else await lane.queue.turn(lane.places, client)
                 sessions[get_db] = Shared(get_db, release)
+                if client and lane.queue.name == "search":
+                    sessions[get_db].begin_watch(client)
             shared = sessions[get_db]
             shared.holders += 1
 
