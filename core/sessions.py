@@ -32,7 +32,7 @@ SEARCHES = 2  # how many have a session at once
 ANSWERING = "answering"  # in the info of a session whose endpoint has ended, and it has not
 SEARCHING = "searching"  # in that of one that searches: the connection that it has
 GONE = "client_gone"  # in the scope of a request
-LOOK = 0.1  # seconds between two looks whether the client of a search has hung up
+LOOK = 0.1  # seconds after which it is looked whether a client has hung up
 THREADS = 40  # in which FastAPI runs endpoints, unless it is told otherwise
 
 USED_EARLY = "get_db has used its session before the yield: no @read_only and no WebSocket with it"
@@ -144,8 +144,10 @@ class Queue:
         if wanted == 1 and not line.places.locked():
             await line.places.acquire()  # at once
         else:
+            start = time.monotonic()
             await self.wait(line, wanted)
-            if client and await client.has_gone():
+            # To look takes some time itself, and so it is not done after each short wait.
+            if client and time.monotonic() - start > LOOK and await client.has_gone():
                 line.give_back(wanted)
                 raise HTTPException(499, "The client has hung up")
         self.used += wanted
