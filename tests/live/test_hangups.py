@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.engines import READ_LIMIT
-from core.sessions import SEARCHES
+from core.sessions import LOOK, SEARCHES
 from tests.clients import locked_table, send, server_of, wait_until
 from tests.server import Server
 from tests.users import ADA
@@ -76,6 +76,7 @@ def test_a_search_is_ended(url: str, tmp_path: Path, *, hung_up: bool) -> None:
         line = "GET /slow?query=x HTTP/1.1\r\nHost: localhost\r\n\r\n"
         clients = [send(server, line) for _ in range(20)]
         wait_until(lambda: server.client.get("/begun").json() == SEARCHES)
+        time.sleep(2 * LOOK)  # whoever has waited for a moment only is not looked at
         for client in clients[: None if hung_up else -2]:
             client.close()
         wait_until(lambda: len(server.client.get("/seen").json()) >= SEARCHES)
