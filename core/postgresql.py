@@ -170,23 +170,21 @@ def say_that_it_is_pooled(address: str) -> None:
     )
 
 
-def is_pgpool(cursor: Any) -> bool:
-    """Tell whether Pgpool-II answers, which keeps its connections for a client until it leaves.
+def who_answers(cursor: Any) -> str:
+    """Return who stands between us and a server: Pgpool-II, PGlite, or another pooler.
 
-    Nobody else has this setting. As one message, a BEGIN and what belongs to it would reach one of
-    its servers only (in 4.3), and a SAVEPOINT all of them.
+    Pgpool-II, which nobody else has this setting of, keeps its connections for a client until it
+    leaves. A BEGIN that shares its message with others would reach one of its servers only (in
+    4.3), and a SAVEPOINT all of them.
     """
+    cursor.execute("SELECT version() LIKE '%PGlite%'")
+    if cursor.fetchone()[0]:
+        return "PGlite"
     try:
         cursor.execute("SHOW pool_version")
     except psycopg.Error:
-        return False
-    return True
-
-
-def is_pglite(cursor: Any) -> bool:
-    """Tell whether PGlite answers, in which all clients share one session."""
-    cursor.execute("SELECT version() LIKE '%PGlite%'")
-    return bool(cursor.fetchone()[0])
+        return "pooler"
+    return "Pgpool-II"
 
 
 class ClientCursor(psycopg.Cursor[Any]):
@@ -266,6 +264,7 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
     told = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     each = [f"SET {name} = '{value}'" for name, value in settings.items()]
     local = [f"SET LOCAL {name} = '{value}'" for name, value in (limits | said).items()]
+    found: list[str] = []  # who answers in place of a server, asked once
 
     @event.listens_for(engine, "connect")
     def set_limits(connection: Any, record: ConnectionPoolEntry) -> None:
@@ -281,11 +280,12 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
             own = OWN.format(driver.info.backend_pid)
             cursor.execute(f"SELECT {told} WHERE {own}")
             if cursor.fetchone() is None:
-                pgpool = is_pgpool(cursor)
-                if pgpool and isinstance(driver, psycopg.Connection):
+                who = found[0] if found else who_answers(cursor)
+                found[:] = [who]
+                if who == "Pgpool-II" and isinstance(driver, psycopg.Connection):
                     vars(driver)["server_cursor_factory"] = ClientCursor
-                record.info[POOLED] = is_pglite(cursor) or (pooled is None and not pgpool)
-                if record.info[POOLED] and pooled is None:
+                record.info[POOLED] = who == "PGlite" or (who == "pooler" and pooled is None)
+                if who == "pooler" and pooled is None:
                     say_that_it_is_pooled(f"{driver.info.host}:{driver.info.port}")
                 if not record.info[POOLED]:
                     for statement in each:  # Pgpool-II tells all its servers, if it is told one

@@ -352,17 +352,18 @@ class Shared:
         del self.db.info[ANSWERING]
         release, self.release = self.release, lambda: None
         self.loop.call_soon_threadsafe(release)
+        self.loop.call_soon_threadsafe(self.over.set)  # who sends it looks for its client
         if isinstance(self.db.bind, Engine):
             self.db.bind = unbounded_engine(self.db.bind)
 
     def begin_watch(self, client: Client) -> None:
         """Look from time to time whether the client of a search is still there."""
         if isinstance(self.db, Session):
+            self.db.info[SEARCHING] = None
             self.watching = asyncio.create_task(self.watch(client))
 
     async def watch(self, client: Client) -> None:
         """End a search as soon as its client has hung up: nobody would read the answer."""
-        self.db.info[SEARCHING] = None
         while not self.over.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
