@@ -97,7 +97,8 @@ def test_tools(url: str, folder: Path) -> None:
         server.client.post("/users", json=ADA)
         path = os.environ["PYTHONPATH"]
         done = run_python("-c", TOOLS, f"{server.address}/mcp/", folder=ROOT, PYTHONPATH=path)
-    tools = "change_user create_user create_users delete_user list_users read_user replace_user"
+    tools = "change_user create_user create_users delete_user export_users list_users read_user"
+    tools += " replace_user"
     assert done.stdout == f"{tools}\n{{'Ada'}}\n", done.stderr
 
 

@@ -45,12 +45,12 @@ def test_a_password_that_changes_with_each_connection(tmp_path: Path) -> None:
         url = admin.replace("postgres@", "app@")
         with server_of(RECIPE + TOKENS.format(admin=admin), url, tmp_path) as server:
             started = server.client.get("/tokens").json()
-            assert started > 0
+            assert started >= 2  # one for what writes, one for what only reads
             assert server.client.post("/user", json=ADA).status_code == 200
             for path in ("/user?user_id=1", "/users?query=ada", "/health", "/health"):
                 assert server.client.get(path).status_code == 200, path
-            # One for what only reads, and a new one for each look at the health.
-            assert server.client.get("/tokens").json() >= started + 3
+            # A new one for each look at the health.
+            assert server.client.get("/tokens").json() >= started + 2
         # Without the token, nobody comes in.
         with pytest.raises(psycopg.OperationalError, match="no password supplied"):
             psycopg.connect(url)
