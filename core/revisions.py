@@ -2,7 +2,7 @@
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -44,10 +44,9 @@ def followed() -> dict[str, set[str]]:
     return found
 
 
-def newest() -> set[str]:
+def newest(followed: Mapping[str, set[str]]) -> set[str]:
     """Return the revisions that no other follows: one, or several until they are merged."""
-    all_of_them = followed()
-    return all_of_them.keys() - set().union(*all_of_them.values())
+    return followed.keys() - set().union(*followed.values())
 
 
 def repeatable() -> dict[str, str]:

@@ -147,7 +147,7 @@ def prepare_tables(database: Database, done: Future[bool], ended: Event) -> None
         bind = engine
         try:
             database.create_tables(engine)
-            if read_engine(engine) is not engine:
+            if engine.name == "postgresql":
                 with engine.connect():  # a second connection: not every server has one
                     bind = read_engine(engine)
                     bind.connect().close()

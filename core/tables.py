@@ -132,7 +132,8 @@ def check(connection: Connection, metadata: MetaData, tables: list[Table]) -> No
     otherwise there would be no way back to the code of yesterday.
     """
     inspector = inspect(connection)
-    before, followed, newest = done(connection), revisions.followed(), revisions.newest()
+    before, followed = done(connection), revisions.followed()
+    newest = revisions.newest(followed)
     missing = differences(inspector, metadata, {table.name for table in tables})
     rules = {} if missing else {each.name: missing_rules(inspector, each) for each in tables}
     broken = {name: found for name, found in rules.items() if found}
@@ -225,5 +226,5 @@ def stamp(connection: Connection) -> None:
     key = PrimaryKeyConstraint("version_num", name="alembic_version_pkc")
     versions = Table("alembic_version", MetaData(), Column("version_num", String(32)), key)
     versions.create(connection, checkfirst=True)
-    newest = [{"version_num": revision} for revision in revisions.newest()]
-    connection.execute(insert(versions), newest)
+    newest = revisions.newest(revisions.followed())
+    connection.execute(insert(versions), [{"version_num": revision} for revision in newest])
