@@ -134,10 +134,10 @@ class Queue:
         self.lines = WeakKeyDictionary[asyncio.AbstractEventLoop, Line]()
         queues.add(self)
 
-    async def turn(self, wanted: int = 1, client: "Client | None" = None) -> Callable[[], None]:
+    async def turn(self, wanted: int = 1, request: Request | None = None) -> Callable[[], None]:
         """Wait for as many places, and return what gives them back; raises BusyError if none come.
 
-        No place has been taken then; nor if its `client` has hung up by now, which is a 499.
+        No place has been taken then; nor if the client of `request` has hung up: that is a 499.
         """
         loop = asyncio.get_running_loop()
         line = self.lines.get(loop) or self.lines.setdefault(loop, Line(self.limit))
@@ -147,7 +147,8 @@ class Queue:
             start = time.monotonic()
             await self.wait(line, wanted)
             # To look takes some time itself, and so it is not done after each short wait.
-            if client and time.monotonic() - start > LOOK and await client.has_gone():
+            waited = time.monotonic() - start
+            if request and waited > LOOK and await Client(request).has_gone():
                 line.give_back(wanted)
                 raise HTTPException(499, "The client has hung up")
         self.used += wanted
@@ -196,6 +197,34 @@ class Client:
                 self.scope[GONE] = message["type"] == "http.disconnect"
                 self.sent.append(message)
         return bool(self.scope.get(GONE))
+
+
+class Watch:
+    """Ends a search as soon as its client has hung up: nobody would read the answer."""
+
+    def __init__(self, db: Session, client: Client) -> None:
+        db.info[SEARCHING] = None
+        self.over = asyncio.Event()
+        self.task = asyncio.create_task(self.look(db, client))
+
+    async def look(self, db: Session, client: Client) -> None:
+        """Look from time to time whether the client is still there."""
+        while not self.over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self.over.wait()
+            connection = db.info[SEARCHING]
+            if not self.over.is_set() and await client.has_gone() and connection:
+                driver = connection.connection.driver_connection
+                if hasattr(driver, "interrupt"):
+                    driver.interrupt()  # SQLite
+                else:
+                    await run_sync(partial(driver.cancel_safe, timeout=1))
+
+    async def end(self) -> None:
+        """Look no more; whatever has been told to stop has heard of it then."""
+        self.over.set()
+        await self.task
 
 
 class Line:
@@ -332,8 +361,7 @@ class Shared:
         self.release = release
         self.holders = 0
         self.failed: BaseException | None = None
-        self.watching: asyncio.Task[None] | None = None
-        self.over = asyncio.Event()
+        self.watch: Watch | None = None
         self.loop = asyncio.get_running_loop()
         try:
             self.opened = contextmanager(get_db)()
@@ -352,35 +380,15 @@ class Shared:
         del self.db.info[ANSWERING]
         release, self.release = self.release, lambda: None
         self.loop.call_soon_threadsafe(release)
-        self.loop.call_soon_threadsafe(self.over.set)  # who sends it looks for its client
+        if self.watch:  # who sends the stream looks for its client
+            self.loop.call_soon_threadsafe(self.watch.over.set)
         if isinstance(self.db.bind, Engine):
             self.db.bind = unbounded_engine(self.db.bind)
 
-    def begin_watch(self, client: Client) -> None:
-        """Look from time to time whether the client of a search is still there."""
-        if isinstance(self.db, Session):
-            self.db.info[SEARCHING] = None
-            self.watching = asyncio.create_task(self.watch(client))
-
-    async def watch(self, client: Client) -> None:
-        """End a search as soon as its client has hung up: nobody would read the answer."""
-        while not self.over.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    await self.over.wait()
-            connection = self.db.info[SEARCHING]
-            if not self.over.is_set() and await client.has_gone() and connection:
-                driver = connection.connection.driver_connection
-                if hasattr(driver, "interrupt"):
-                    driver.interrupt()  # SQLite
-                else:
-                    await run_sync(partial(driver.cancel_safe, timeout=1))
-
     async def close(self) -> None:
         """Run what follows the yield in `get_db`, and let the next in line have the place."""
-        if self.watching:  # first, so that nobody else has the connection when it is told to stop
-            self.over.set()
-            await self.watching
+        if self.watch:  # first, so that nobody else has the connection when it is told to stop
+            await self.watch.end()
         if isinstance(self.db, Session):
             self.db.info.pop(ANSWERING, None)
         error = self.failed
@@ -467,11 +475,13 @@ def in_turn(
             lane = lane_of(connection)
             if get_db not in sessions:
                 # Who has a place in one queue does not wait in another: two might for each other.
-                client = Client(connection) if isinstance(connection, Request) else None
-                release = (lambda: None) if sessions else await lane.queue.turn(lane.places, client)
+                request = connection if isinstance(connection, Request) else None
+                queue = lane.queue
+                release = (lambda: None) if sessions else await queue.turn(lane.places, request)
                 sessions[get_db] = Shared(get_db, release)
-                if client and lane.queue.name == "search":
-                    sessions[get_db].begin_watch(client)
+                db = sessions[get_db].db
+                if request and queue.name == "search" and isinstance(db, Session):
+                    sessions[get_db].watch = Watch(db, Client(request))
             shared = sessions[get_db]
             shared.holders += 1
 
