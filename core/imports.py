@@ -29,12 +29,14 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.orm import DeclarativeBase
 
+from core.postgresql import PGLITE
 from core.records import Record
 from core.sqlite import lock_for_writing
 from core.tables import table_of
@@ -283,7 +285,7 @@ class Importer:
 
     def copy(self, connection: Connection, sent: Table, rows: list[dict[str, Any]]) -> None:
         """Send numbered rows by COPY, as the types of their columns write them."""
-        if "PGlite" in str(connection.scalar(select(func.version()))):  # whose server takes none
+        if connection.scalar(text(f"SELECT {PGLITE}")):  # whose server takes none
             numbered_rows = [{"number_of_row": n} | row for n, row in enumerate(rows)]
             connection.execute(insert(sent), numbered_rows)
             return

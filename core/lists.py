@@ -292,7 +292,7 @@ def rest_statement(
     if "last_0" in asked:
         last = [bindparam(f"last_{number}", type_=NULLTYPE) for number in range(len(keys))]
         here, there = (tuple_(*keys), tuple_(*last)) if len(keys) > 1 else (keys[0], last[0])
-        statement = statement.where(here < there if order_by.startswith("-") else here > there)
+        statement = statement.where(later(here, there, order_by))
     return statement.order_by(*directed(keys, order_by)).limit(SIZE)
 
 
@@ -353,4 +353,11 @@ def beyond(listing: Listing, keys: list[Column[Any]], order_by: str) -> ColumnEl
         last = listing.table.alias("last")
         of_last = select(*(last.c[key.name] for key in keys)).where(last.c.id == AFTER)
         here, there = tuple_(*keys), of_last.scalar_subquery()
+    return later(here, there, order_by)
+
+
+def later(
+    here: ColumnElement[Any], there: ColumnElement[Any], order_by: str
+) -> ColumnElement[bool]:
+    """Return the condition that what is here comes after what is there, in an order."""
     return here < there if order_by.startswith("-") else here > there

@@ -44,7 +44,8 @@ NO_ANSWER = (
 # What tells that a server talks to us by a connection of our own. A pooler tells each client a
 # process id of its own making, or of the connection that it was lent at first; PGlite has one
 # session, and all its clients share it.
-OWN = "pg_backend_pid() = {} AND version() NOT LIKE '%PGlite%'"
+PGLITE = "version() LIKE '%PGlite%'"
+OWN = f"pg_backend_pid() = {{}} AND NOT {PGLITE}"
 
 NO_ENCODING = (
     "its encoding is SQL_ASCII, in which letters beyond A to Z are no letters: make another, with "
@@ -177,7 +178,7 @@ def who_answers(cursor: Any) -> str:
     leaves. A BEGIN that shares its message with others would reach one of its servers only (in
     4.3), and a SAVEPOINT all of them.
     """
-    cursor.execute("SELECT version() LIKE '%PGlite%'")
+    cursor.execute(f"SELECT {PGLITE}")
     if cursor.fetchone()[0]:
         return "PGlite"
     try:
@@ -280,16 +281,16 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
             own = OWN.format(driver.info.backend_pid)
             cursor.execute(f"SELECT {told} WHERE {own}")
             if cursor.fetchone() is None:
-                who = found[0] if found else who_answers(cursor)
-                found[:] = [who]
+                found[:] = found or [who_answers(cursor)]
+                who = found[0]
                 if who == "Pgpool-II" and isinstance(driver, psycopg.Connection):
                     vars(driver)["server_cursor_factory"] = ClientCursor
                 record.info[POOLED] = who == "PGlite" or (who == "pooler" and pooled is None)
-                if who == "pooler" and pooled is None:
-                    say_that_it_is_pooled(f"{driver.info.host}:{driver.info.port}")
                 if not record.info[POOLED]:
                     for statement in each:  # Pgpool-II tells all its servers, if it is told one
                         cursor.execute(statement)
+                elif who == "pooler":
+                    say_that_it_is_pooled(f"{driver.info.host}:{driver.info.port}")
             connection.autocommit = autocommit
         if record.info[POOLED]:
             driver.prepare_threshold = None  # what is prepared stays with a connection

@@ -79,14 +79,10 @@ def open_records(path: str, encoding: str = "") -> Iterator[Records]:
         except LookupError:
             raise FileError(f"there is no encoding {encoding}") from None
         try:
-            kind, columns, rows, delimiter, heads = table_in(text)
+            kind, columns, rows, with_reason, header = table_in(text)
             kind += f", {encoding.removesuffix('-sig')}"
             position = lambda: file.tell() / size  # noqa: E731
-            if delimiter:
-                header = csv_lines([[*heads, "line", "reason"]], delimiter)
-                yield Records(kind, columns, rows, position, partial(in_csv, delimiter), header)
-            else:
-                yield Records(kind, columns, rows, position, in_json, "")
+            yield Records(kind, columns, rows, position, with_reason, header)
         except UnicodeDecodeError as error:
             raise FileError(f"it is not all {encoding}, say in which encoding: {error}") from None
         if file.seek(0, 2) != size:
@@ -146,11 +142,10 @@ def is_western(telling: bytes | bytearray) -> bool:
     return set(beyond) - {" "} <= WESTERN and max(map(len, beyond.split()), default=3) < 3
 
 
-def table_in(text: TextIOWrapper) -> tuple[str, list[str], Iterator[Record], str, list[str]]:
-    """Return how a text is read, the columns, the rows; of CSV, what is between cells, the heads.
-
-    A cell that is an object of JSON has columns of its own.
-    """
+def table_in(
+    text: TextIOWrapper,
+) -> tuple[str, list[str], Iterator[Record], Callable[[Record, str], str], str]:
+    """Return what Records has of a text. A cell that is an object of JSON has columns as well."""
     lines = lines_of(text)
     number, first = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, ""))
     start = first.lstrip()[:1]
@@ -165,7 +160,7 @@ def table_in(text: TextIOWrapper) -> tuple[str, list[str], Iterator[Record], str
         columns, rows = columns_of(rows)
         if not columns:
             raise FileError("there is nobody in it")
-        return "JSON" if whole else "JSON Lines", columns, rows, "", []
+        return "JSON" if whole else "JSON Lines", columns, rows, in_json, ""
     delimiter = max(",;\t|", key=re.sub('"[^"]*"', "", first).count)
     if first.strip().lower().startswith("sep="):  # so Excel is told which it is
         delimiter, first, number = first.strip()[4:] or ",", next(lines, ""), number + 1
@@ -177,7 +172,9 @@ def table_in(text: TextIOWrapper) -> tuple[str, list[str], Iterator[Record], str
     heads = [f"{name} ({n + 1})" if name in names[:n] else name for n, name in enumerate(names)]
     kind = {"\t": "tabs", ",": "commas", ";": "semicolons"}.get(delimiter, delimiter)
     columns, rows = columns_of(csv_records(lines, heads, delimiter, number))
-    return f"CSV with {kind}", list(dict.fromkeys([*heads, *columns])), rows, delimiter, heads
+    columns = list(dict.fromkeys([*heads, *columns]))
+    header = csv_lines([[*heads, "line", "reason"]], delimiter)
+    return f"CSV with {kind}", columns, rows, partial(in_csv, delimiter), header
 
 
 def lines_of(text: TextIOWrapper) -> Iterator[str]:

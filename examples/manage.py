@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -141,7 +142,8 @@ def import_users(
         with ExitStack() as stack:
             records = stack.enter_context(open_records(file, encoding))
             known = dict.fromkeys(records.columns)
-            columns = exports.columns_of(list(known), name, email, with_ids=with_ids)
+            find = partial(exports.columns_of, name=name, email=email, with_ids=with_ids)
+            columns = find(list(known))
             print(f"{file}: {records.kind}; {columns}", flush=True)
             written = rejected and stack.enter_context(rejected.open("x", encoding="utf-8-sig"))
 
@@ -156,7 +158,7 @@ def import_users(
                 for record in records.rows:
                     if not record.values.keys() <= known.keys():  # in JSON, a field may come late
                         known.update(record.values)
-                        columns = exports.columns_of(list(known), name, email, with_ids=with_ids)
+                        columns = find(list(known))
                     values = {} if record.problem else exports.values_of(record.values, columns)
                     if values is None:
                         left_out += 1
