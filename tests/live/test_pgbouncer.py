@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,11 +23,12 @@ from core.postgresql import POOLED, say_that_it_is_pooled, set_patience
 from core.settings import check_url
 from database import init_db
 from tests.clients import (
-    answers,
     assert_unavailable,
     command,
     locked_table,
     new_user,
+    one_of_each,
+    serving,
     wait_until,
 )
 from tests.processes import needs
@@ -64,13 +64,9 @@ def pgbouncer(server: PostgresServer, mode: str, size: int, folder: Path) -> Ite
         connection.execute("CREATE ROLE app LOGIN PASSWORD 'secret'")
         connection.execute("CREATE DATABASE app OWNER app")
     user = ["-u", server.system_user] if server.system_user else []
-    with subprocess.Popen([program, "-q", *user, str(path)]) as process:
-        url = f"postgresql://app:secret@127.0.0.1:{port}/app"
-        try:
-            wait_until(lambda: answers(url))
-            yield url
-        finally:
-            process.terminate()
+    url = f"postgresql://app:secret@127.0.0.1:{port}/app"
+    with serving(url, program, "-q", *user, path):
+        yield url
 
 
 @pytest.fixture(params=["session", "transaction", "transaction?pgbouncer=true"])
@@ -213,11 +209,7 @@ def test_two_apps_share_a_pooler(pooled: str) -> None:
     with Server(pooled) as one, Server(pooled) as other:
         one.client.post("/user", json=ADA)
         for number in range(10):
-            calls: list[Call] = []
-            for n in range(number * 10, number * 10 + 10):
-                calls += [("GET", "/users/1", None), ("GET", "/users?query=ada", None)]
-                calls += [("POST", "/users", new_user("n", n)), ("GET", "/health", None)]
-                calls += [("PATCH", "/users/1", {"name": f"N{n}"}), ("GET", "/users", None)]
+            calls = one_of_each(range(number * 10, number * 10 + 10))
             for server in (one, other):
                 answers = Counter(answer.status_code for answer in server.at_once(calls))
                 created = {201: 10} if server is one else {409: 10}

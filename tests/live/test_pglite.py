@@ -1,37 +1,27 @@
 """The app on PGlite, a PostgreSQL for Node: one session, which all connections share."""
 
 import re
-import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.clients import Writers, all_emails, answers, new_user, wait_until
+from tests.clients import Writers, all_emails, one_of_each, serving
 from tests.processes import NODE, needs, run_python
-from tests.server import ROOT, Call, Server, free_port
+from tests.server import ROOT, Server, free_port
 from tests.users import ADA
 
 
-@contextmanager
-def pglite(*options: str, port: int = 0) -> Iterator[str]:
-    """Run the server that comes with PGlite; yield its URL."""
+def pglite(*options: str, port: int = 0) -> AbstractContextManager[str]:
+    """Run the server that comes with PGlite, and have its URL."""
     port = port or free_port()
     programs = NODE / "node_modules" / ".bin"
     needs((programs / "pglite-server").exists(), "`npm install --prefix tests/node`")
-    with subprocess.Popen(
-        [programs / "node", programs / "pglite-server", f"--port={port}", *options],
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        url = f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres"
-        try:
-            wait_until(lambda: answers(url))
-            yield url
-        finally:
-            process.terminate()
+    url = f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres"
+    command = (programs / "node", programs / "pglite-server")
+    return serving(url, *command, f"--port={port}", *options)
 
 
 # As docs/production.md starts it.
@@ -46,11 +36,7 @@ def test_twenty_clients() -> None:
     with pglite(*MANY) as url, Server(url) as server:
         server.client.post("/users", json=ADA)
         for number in range(5):
-            calls: list[Call] = []
-            for n in range(number * 4, number * 4 + 4):
-                calls += [("GET", "/users/1", None), ("GET", "/users?query=ada", None)]
-                calls += [("POST", "/users", new_user("n", n)), ("GET", "/health", None)]
-                calls += [("PATCH", "/users/1", {"name": f"N{n}"}), ("GET", "/users.csv", None)]
+            calls = one_of_each(range(number * 4, number * 4 + 4), "/users.csv")
             statuses = Counter(answer.status_code for answer in server.at_once(calls))
             assert statuses == {200: 20, 201: 4}
         assert server.client.post("/users", json=ADA).status_code == 409

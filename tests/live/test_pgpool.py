@@ -20,7 +20,16 @@ from core.engines import READ_ONLY, new_engine, read_engine
 from core.settings import check_url
 from database import init_db
 from models import User
-from tests.clients import Writers, answers, command, new_user, standby_of, wait_until
+from tests.clients import (
+    Writers,
+    answers,
+    command,
+    new_user,
+    one_of_each,
+    serving,
+    standby_of,
+    wait_until,
+)
 from tests.processes import needs
 from tests.server import ROOT, Call, Server, free_port
 from tests.users import ADA
@@ -83,17 +92,10 @@ def pgpool(primary: PostgresServer, standby: PostgresServer, *left_out: str) -> 
         if user := primary.system_user:  # it refuses to run as root
             shutil.chown(folder, user)
         as_user = ["runuser", "-u", user, "--"] if user else []
-        with subprocess.Popen(
-            [*as_user, program, "-n", "-f", f"{folder}/pgpool.conf"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            try:
-                wait_until(lambda: answers(url))
-                yield url
-            finally:
-                process.terminate()
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        command = (*as_user, program, "-n", "-f", f"{folder}/pgpool.conf")
+        with serving(url, *command, stderr=subprocess.DEVNULL):
+            yield url
 
 
 @pytest.fixture
@@ -216,11 +218,7 @@ def test_two_workers_under_load(balanced: str, standby: PostgresServer) -> None:
         server.client.post("/users", json=ADA)
         wait_until(lambda: is_there(standby))
         for number in range(5):
-            calls: list[Call] = []
-            for n in range(number * 20, number * 20 + 20):
-                calls += [("GET", "/users/1", None), ("GET", "/users?query=ada", None)]
-                calls += [("POST", "/users", new_user("n", n)), ("GET", "/health", None)]
-                calls += [("PATCH", "/users/1", {"name": f"N{n}"}), ("GET", "/users", None)]
+            calls = one_of_each(range(number * 20, number * 20 + 20))
             statuses = Counter(answer.status_code for answer in server.at_once(calls))
             assert statuses == {200: 100, 201: 20}
 
