@@ -11,11 +11,10 @@ should fit into memory; that to build an index, which sorts, takes n log n.
 """
 
 import math
-import os
 import time
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -42,23 +41,16 @@ class Cost(NamedTuple):
     log: float  # bytes of its write-ahead log
 
 
-def seconds_of(postmaster: int) -> float:
+def seconds_of(postmaster: psutil.Process) -> float:
     """Return how long PostgreSQL and all its processes have worked."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(") ")[2].split()
-        except OSError:
-            continue  # it has ended
-        if postmaster in (int(fields[1]), int(stat.parent.name)):
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    times = [process.cpu_times() for process in (postmaster, *postmaster.children())]
+    return sum(time.user + time.system for time in times)
 
 
 def cost_of(call: str, server: Server, connection: Connection, seconds: int) -> Cost:
     """Measure a call."""
     backend: int = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-    postmaster = int(Path(f"/proc/{backend}/stat").read_text().rpartition(") ")[2].split()[1])
+    postmaster = psutil.Process(psutil.Process(backend).ppid())
     position = text("SELECT pg_current_wal_lsn() - '0/0'")
     log, worked = connection.execute(position).scalar_one(), seconds_of(postmaster)
     rate = measure(call, server.address + CALLS[call], CLIENTS, seconds).rate

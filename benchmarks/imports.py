@@ -24,13 +24,12 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import make_url
 
-from benchmarks.load import measure, on_core
+from benchmarks.load import CALLS, measure, on_core
 from core.engines import new_engine
 from database import init_db
 from tests.processes import debian_postgresql
 from tests.server import ROOT, Server
 
-CALLS = {"GET /user": "/user?user_id=50", "GET /users": "/users", "POST /user": "/user"}
 IMPORT = [sys.executable, "-m", "examples.manage", "import"]
 
 
