@@ -146,6 +146,10 @@ def delete_user(user_id: UserId, db: SessionDep, if_match: IfMatch = None) -> Re
     return json_response({"detail": "User deleted"})
 
 
+app.include_router(lessons)
+app.include_router(users)
+
+
 @app.get(
     "/health",
     tags=["health"],
@@ -176,9 +180,6 @@ def home(request: Request) -> RedirectResponse:
     """Show the documentation to whoever opens the server in a browser."""
     return RedirectResponse(f"{root(request)}/docs")
 
-
-app.include_router(lessons)
-app.include_router(users)
 
 if __name__ == "__main__":
     uvicorn.run(app)

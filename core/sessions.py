@@ -12,6 +12,7 @@ This file needs no other: beside an app of your own, one line above its `get_db`
 import asyncio
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial, wraps
@@ -99,7 +100,7 @@ def sends_events(connection: HTTPConnection) -> bool:
 @cache  # not to look at it anew for each request
 def is_async(endpoint: Callable[..., Any] | None) -> bool:
     """Tell whether an endpoint runs in the event loop."""
-    return iscoroutinefunction(endpoint)
+    return iscoroutinefunction(endpoint) and not hasattr(endpoint, "is_sync")  # core/routes.py
 
 
 @cache
@@ -141,9 +142,7 @@ class Queue:
         """
         loop = asyncio.get_running_loop()
         line = self.lines.get(loop) or self.lines.setdefault(loop, Line(self.limit))
-        if wanted == 1 and not line.places.locked():
-            await line.places.acquire()  # at once
-        else:
+        if not line.take(wanted):
             start = time.monotonic()
             await self.wait(line, wanted)
             # To look takes some time itself, and so it is not done after each short wait.
@@ -164,8 +163,7 @@ class Queue:
         start = time.monotonic()
         self.waiting += 1
         try:
-            async with asyncio.timeout(MAX_WAIT):
-                await line.take(wanted)
+            await line.wait(wanted)
         except TimeoutError:
             self.timeouts += 1
             raise BusyError(f"no session was free within {MAX_WAIT} s") from None
@@ -228,31 +226,52 @@ class Watch:
 
 
 class Line:
-    """Those who wait in a queue, in one event loop."""
+    """Those who wait in a queue, in one event loop: faster than with a Semaphore and a timeout."""
 
     def __init__(self, limit: int) -> None:
-        self.places = asyncio.Semaphore(limit)
-        # Who wants several places: one at a time, or two might have one each, and wait for the
-        # other's.
-        self.taking_several = asyncio.Lock()
+        self.free = limit
+        self.waiting = deque[tuple[asyncio.Future[None], int]]()
 
-    async def take(self, wanted: int) -> None:
-        """Take as many places, or none, if it is cancelled."""
-        if wanted == 1:
-            await self.places.acquire()
-            return
-        async with self.taking_several:
-            for taken in range(wanted):
-                try:
-                    await self.places.acquire()
-                except BaseException:
-                    self.give_back(taken)
-                    raise
+    def take(self, wanted: int) -> bool:
+        """Take as many places, if they are free and nobody waits for them."""
+        at_once = not self.waiting and self.free >= wanted
+        if at_once:
+            self.free -= wanted
+        return at_once
+
+    async def wait(self, wanted: int) -> None:
+        """Wait for as many places; raises TimeoutError if they do not come, and has none then."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self.waiting.append((turn, wanted))
+        timer = loop.call_later(MAX_WAIT, give_up, turn)
+        try:
+            await turn
+        except BaseException:
+            # It may be cancelled in the moment in which its turn has come.
+            came = turn.done() and not (turn.cancelled() or turn.exception())
+            self.give_back(wanted if came else 0)
+            raise
+        finally:
+            timer.cancel()
 
     def give_back(self, number: int) -> None:
-        """Give places back."""
-        for _ in range(number):
-            self.places.release()
+        """Give places back, and let those have them who are next."""
+        self.free += number
+        while self.waiting:
+            turn, wanted = self.waiting[0]
+            if not turn.done():
+                if self.free < wanted:
+                    return
+                self.free -= wanted
+                turn.set_result(None)
+            self.waiting.popleft()
+
+
+def give_up(turn: asyncio.Future[None]) -> None:
+    """End a wait."""
+    if not turn.done():
+        turn.set_exception(TimeoutError())
 
 
 # For core/telemetry.py: the queues that there are, and who is told how long somebody has waited.

@@ -707,6 +707,41 @@ def test_whoever_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(wait())  # an event loop of its own, as each test client has one
 
 
+def test_whoever_wants_two_places_is_not_passed_and_holds_up_nobody_that_leaves() -> None:
+    queue = Queue("test", 2)
+
+    async def wait() -> None:
+        held = [await queue.turn(), await queue.turn()]
+        two, one = (asyncio.create_task(queue.turn(wanted)) for wanted in (2, 1))
+        await asyncio.sleep(0)
+        held.pop()()
+        await asyncio.sleep(0.01)
+        assert not two.done()
+        assert not one.done()  # a place is free, and it is not the next
+        two.cancel()
+        (await one)()
+        held.pop()()
+        assert queue.used == 0
+        (await queue.turn(2))()
+
+    asyncio.run(asyncio.wait_for(wait(), 5))
+
+
+def test_a_client_that_leaves_in_the_moment_of_its_turn() -> None:
+    queue = Queue("test", 1)
+
+    async def wait() -> None:
+        release = await queue.turn()
+        leaving, staying = (asyncio.create_task(queue.turn()) for _ in range(2))
+        await asyncio.sleep(0)
+        release()  # the place is that of the first, which has not noticed yet
+        leaving.cancel()
+        (await staying)()
+        assert queue.used == 0
+
+    asyncio.run(asyncio.wait_for(wait(), 5))
+
+
 def test_the_next_in_line_gets_the_session() -> None:
     served: list[int] = []
 
