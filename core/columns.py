@@ -13,11 +13,6 @@ from functools import cache
 from math import isfinite
 from typing import Annotated, Any
 
-import psycopg
-from psycopg.abc import AdaptContext, Buffer
-from psycopg.adapt import Loader
-from psycopg.pq import Format
-from psycopg.types.datetime import IntervalLoader
 from sqlalchemy import (
     DECIMAL,
     JSON,
@@ -74,10 +69,6 @@ def python_type(column: Column[Any]) -> type[Any]:
         return column.type.python_type
     except NotImplementedError:
         return object
-
-
-# What PostgreSQL can store and Python cannot: infinity, NaN, a year after 9999, the hour 24.
-LOADED = ("date", "time", "timetz", "timestamp", "timestamptz", "interval", "numeric")
 
 
 def hold_values(engine: Engine) -> None:
@@ -309,39 +300,3 @@ ON_POSTGRESQL: dict[type[TypeEngine[Any]], type[TypeEngine[Any]]] = {
     Enum: Readable,
     Float: Finite,
 }
-
-
-# ---- What psycopg reads
-
-
-def readable(name: str) -> type[Loader]:
-    """Return what reads a type of PostgreSQL, and None where Python has no such value."""
-    adapters = psycopg.adapters
-    kind = adapters.get_loader(adapters.types[name].oid, Format.TEXT)
-    if name == "interval":  # the one in C makes 12032704 days of 11800000 years
-        kind = IntervalLoader
-
-    class ReadableLoader(Loader):
-        def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
-            super().__init__(oid, context)
-            self.read = kind(oid, context).load if kind else None
-
-        def load(self, data: Buffer) -> Any:
-            try:
-                return self.read(data) if self.read else None
-            except (psycopg.DataError, OverflowError) as error:
-                say(name, str(error).partition(":")[0])
-                return None
-
-    class FiniteLoader(ReadableLoader):
-        def load(self, data: Buffer) -> Any:
-            value = super().load(data)
-            if value is None or value.is_finite():
-                return value
-            say(name, str(value))
-            return None
-
-    return FiniteLoader if name == "numeric" else ReadableLoader
-
-
-LOADERS = {name: readable(name) for name in LOADED}

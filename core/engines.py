@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 from weakref import WeakSet
 
-import psycopg
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
@@ -31,14 +30,7 @@ from sqlalchemy.exc import (
 )
 
 from core.columns import hold_values, json_text
-from core.postgresql import (
-    IdsBehindError,
-    begin_by_itself,
-    is_of_primary_key,
-    sequence_behind,
-    set_local_limits,
-    with_limits,
-)
+from core.ids import IdsBehindError, is_of_primary_key, sequence_behind
 from core.sessions import connections_of
 from core.sqlite import (
     LOCK_LIMIT,
@@ -50,6 +42,12 @@ from core.sqlite import (
     only_read,
     use_wal,
     wait_for_lock,
+)
+from core.sqlstates import (
+    FEATURE_NOT_SUPPORTED,
+    LOCK_NOT_AVAILABLE,
+    READ_ONLY_SQL_TRANSACTION,
+    sqlstate,
 )
 
 log = logging.getLogger(__name__)
@@ -80,11 +78,11 @@ def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
     The last message of the server is here already, unread. To read it takes no round trip, unlike
     `pool_pre_ping`.
     """
-    if isinstance(record.driver_connection, psycopg.BaseConnection):
+    if pgconn := getattr(record.driver_connection, "pgconn", None):  # psycopg's
         try:
-            record.driver_connection.pgconn.consume_input()  # reads the server's last message
-            record.driver_connection.pgconn.consume_input()  # then finds the end: an error
-        except psycopg.OperationalError as error:
+            pgconn.consume_input()  # reads the server's last message
+            pgconn.consume_input()  # then finds the end: an error
+        except Exception as error:
             raise DisconnectionError from error
 
 
@@ -92,7 +90,7 @@ def notice_closed_connection(connection: Any, record: Any, proxy: Any) -> None:
 def keep_rows_out_of_logs(context: ExceptionContext) -> None:
     """Keep only the first line of an error: in the others, PostgreSQL quotes what was written."""
     hidden = context.engine is not None and context.engine.hide_parameters
-    if isinstance(context.original_exception, psycopg.Error) and hidden:
+    if hasattr(context.original_exception, "sqlstate") and hidden:
         for error in (context.original_exception, context.sqlalchemy_exception):
             if error is not None and error.args:
                 error.args = (str(error.args[0]).partition("\n")[0],)
@@ -121,7 +119,7 @@ def notice_outdated_connection(context: ExceptionContext) -> None:
     write. Or a migration has changed a table, and a statement was prepared for the old one.
     """
     error = context.original_exception
-    unsupported = isinstance(error, psycopg.errors.FeatureNotSupported)
+    unsupported = sqlstate(error) == FEATURE_NOT_SUPPORTED
     if cannot_write(error) or (unsupported and "cached plan" in str(error)):
         context.is_disconnect = True
 
@@ -139,8 +137,7 @@ def number_on(context: ExceptionContext) -> None:
         said = sequence_behind(connection, error)
     if said:
         log.warning("Ids: %s", said)
-        again = psycopg.OperationalError(said)
-        raise IdsBehindError(context.statement, None, again, hide_parameters=True)
+        raise IdsBehindError(context.statement, None, Exception(said), hide_parameters=True)
 
 
 def explain_write(context: ExceptionContext) -> None:
@@ -153,7 +150,7 @@ def explain_write(context: ExceptionContext) -> None:
 def cannot_write(error: BaseException) -> bool:
     """Tell whether a database has refused a write on a connection that cannot write."""
     on_sqlite = kind_of_error(error) == sqlite3.SQLITE_READONLY
-    return on_sqlite or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+    return on_sqlite or sqlstate(error) == READ_ONLY_SQL_TRANSACTION
 
 
 # ---- What waits in the event loop
@@ -212,7 +209,7 @@ def explain_lock(context: ExceptionContext) -> None:
     """Say in the log why nobody has waited for a lock."""
     error = context.original_exception
     busy = kind_of_error(error) == sqlite3.SQLITE_BUSY
-    if (busy or isinstance(error, psycopg.errors.LockNotAvailable)) and in_loop():
+    if (busy or sqlstate(error) == LOCK_NOT_AVAILABLE) and in_loop():
         log.warning(IN_LOOP)
 
 
@@ -267,6 +264,8 @@ def with_events(engine: Engine) -> Engine:
     # What each new connection is told is up to its engine. All else is for the twins as well.
     engine.update_execution_options(own=set(engine.pool.dispatch.connect.listeners))
     if engine.name == "postgresql":
+        from core.postgresql import begin_by_itself, set_local_limits
+
         event.listen(engine, "begin", set_local_limits)
         event.listen(engine, "checkin", begin_by_itself)
         event.listen(engine, "handle_error", number_on)
@@ -280,6 +279,8 @@ def with_events(engine: Engine) -> Engine:
 def prepare(engine: Engine, **limits: Any) -> None:
     """Let an engine tell its connections what they need; `limits` are those of `with_limits`."""
     if engine.name == "postgresql":
+        from core.postgresql import with_limits  # not above: core/sqlstates.py says why
+
         with_limits(engine, **limits)
     elif engine.name == "sqlite":
         engine.dialect.statement_compiler = OwnCompiler

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
-import psycopg
 from fastapi import HTTPException, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -30,6 +29,13 @@ from core.rows import ChangedError
 from core.searches import unknown_letter
 from core.sessions import GONE
 from core.sqlite import kind_of_error
+from core.sqlstates import (
+    CHECK_VIOLATION,
+    DIVISION_BY_ZERO,
+    FOREIGN_KEY_VIOLATION,
+    UNIQUE_VIOLATION,
+    sqlstate,
+)
 from core.telemetry import count_unavailable
 
 # Errors of SQLite that may be gone a second later: https://www.sqlite.org/rescode.html
@@ -42,7 +48,7 @@ SQLITE_TEMPORARY = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_INTERRUPT,  # the limit of a read_engine
 }
-CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
+CONFLICTS = {UNIQUE_VIOLATION, FOREIGN_KEY_VIOLATION}
 SQLITE_CONFLICTS = {
     sqlite3.SQLITE_CONSTRAINT_UNIQUE,
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
@@ -165,9 +171,10 @@ def conflict_in(error: IntegrityError, metadata: MetaData | None = None) -> str 
 
     What the tables of `metadata` say of it, if anything.
     """
-    if isinstance(error.orig, psycopg.Error):
-        rule = error.orig.diag.constraint_name or ""
-        is_conflict = isinstance(error.orig, CONFLICTS)
+    original: Any = error.orig
+    if hasattr(original, "diag"):  # of psycopg
+        rule = original.diag.constraint_name or ""
+        is_conflict = sqlstate(original) in CONFLICTS
     else:
         rule = str(error.orig).removeprefix("UNIQUE constraint failed: ")
         is_conflict = getattr(error.orig, "sqlite_errorcode", None) in SQLITE_CONFLICTS
@@ -183,7 +190,7 @@ async def conflict(request: Request, error: IntegrityError) -> Response:
     database = getattr(request.app.state, "database", None)  # as create_app() has it
     if said := conflict_in(error, database and database.Base.metadata):
         return JSONResponse({"detail": said}, 409)
-    refused = isinstance(error.orig, psycopg.errors.CheckViolation)
+    refused = sqlstate(error.orig) == CHECK_VIOLATION
     code = getattr(error.orig, "sqlite_errorcode", None)
     if refused or code == sqlite3.SQLITE_CONSTRAINT_CHECK:
         return refused_value(error)
@@ -192,7 +199,7 @@ async def conflict(request: Request, error: IntegrityError) -> Response:
 
 async def unsuitable(request: Request, error: DataError) -> Response:
     """Answer 422 to a value that its column cannot hold, such as a number of more than 64 bits."""
-    if isinstance(error.orig, psycopg.errors.DivisionByZero):  # not what was sent, but our formula
+    if sqlstate(error.orig) == DIVISION_BY_ZERO:  # not what was sent, but our formula
         raise error
     if letter := unknown_letter(error):
         rows: Any = error.params if isinstance(error.params, list) else [error.params]

@@ -5,15 +5,17 @@ import re
 import time
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeGuard, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
-from psycopg.abc import PQGen
-from psycopg.pq import PipelineStatus, TransactionStatus
-from sqlalchemy import URL, Connection, Engine, event, exc, text
+from psycopg.abc import AdaptContext, Buffer, PQGen
+from psycopg.adapt import Loader
+from psycopg.pq import Format, PipelineStatus, TransactionStatus
+from psycopg.types.datetime import IntervalLoader
+from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from core.columns import LOADERS
+from core.columns import say
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +200,46 @@ class ClientCursor(psycopg.Cursor[Any]):
         super().__init__(connection, row_factory=connection.row_factory)
 
 
+# ---- What psycopg reads
+
+
+# What PostgreSQL can store and Python cannot: infinity, NaN, a year after 9999, the hour 24.
+LOADED = ("date", "time", "timetz", "timestamp", "timestamptz", "interval", "numeric")
+
+
+def readable(name: str) -> type[Loader]:
+    """Return what reads a type of PostgreSQL, and None where Python has no such value."""
+    adapters = psycopg.adapters
+    kind = adapters.get_loader(adapters.types[name].oid, Format.TEXT)
+    if name == "interval":  # the one in C makes 12032704 days of 11800000 years
+        kind = IntervalLoader
+
+    class ReadableLoader(Loader):
+        def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+            super().__init__(oid, context)
+            self.read = kind(oid, context).load if kind else None
+
+        def load(self, data: Buffer) -> Any:
+            try:
+                return self.read(data) if self.read else None
+            except (psycopg.DataError, OverflowError) as error:
+                say(name, str(error).partition(":")[0])
+                return None
+
+    class FiniteLoader(ReadableLoader):
+        def load(self, data: Buffer) -> Any:
+            value = super().load(data)
+            if value is None or value.is_finite():
+                return value
+            say(name, str(value))
+            return None
+
+    return FiniteLoader if name == "numeric" else ReadableLoader
+
+
+LOADERS = {name: readable(name) for name in LOADED}
+
+
 # ---- Limits
 
 
@@ -317,52 +359,3 @@ def begin_by_itself(connection: Any, record: ConnectionPoolEntry) -> None:
     """Let a script that asks the pool for a connection have psycopg's transactions."""
     if connection and record.info.get(POOLED) and not record.info[READS]:
         connection.autocommit = False
-
-
-# ---- Ids that somebody else has chosen
-
-
-class IdsBehindError(exc.OperationalError):
-    """A new row has got an id that a row has already; from now on, ids go on after the highest."""
-
-
-def is_of_primary_key(error: BaseException | None) -> TypeGuard[psycopg.errors.UniqueViolation]:
-    """Tell whether a row has an id that another one has, if the key is called as usual.
-
-    That is `pk_user`, as here, or `user_pkey`, as PostgreSQL calls it.
-    """
-    return isinstance(error, psycopg.errors.UniqueViolation) and bool(
-        re.search("^pk_|_pkey$", error.diag.constraint_name or "")
-    )
-
-
-NUMBERED = text("""
-    SELECT conrelid::regclass::text AS "table", quote_ident(attname) AS "column",
-        pg_get_serial_sequence(conrelid::regclass::text, attname) AS "sequence"
-    FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
-    WHERE contype = 'p' AND cardinality(conkey) = 1 AND conname = :constraint
-        AND conrelid = to_regclass(format('%I.%I', CAST(:schema AS text), CAST(:table AS text)))
-""")
-
-
-def sequence_behind(connection: Connection, error: psycopg.errors.UniqueViolation) -> str | None:
-    """Set a sequence to the highest id if it was behind that; say so, or return None if not."""
-    where = error.diag
-    names = {
-        "constraint": where.constraint_name,
-        "schema": where.schema_name,
-        "table": where.table_name,
-    }
-    found = connection.execute(NUMBERED, names).first()
-    if found is None or found.sequence is None:
-        return None
-    highest = f"(SELECT max({found.column}) FROM {found.table})"  # noqa: S608
-    mend = f"SELECT setval('{found.sequence}', {highest})"
-    behind = f"FROM {found.sequence} WHERE last_value < {highest}"
-    try:
-        number = connection.scalar(text(f"{mend} {behind}"))
-    except exc.ProgrammingError:  # a role that may not look, or may not do so
-        return f"if the ids of {found.table} are behind those that are there, {mend} mends that"
-    if number is None:
-        return None
-    return f"the ids of {found.table} were behind, and go on after {number} now: try again"

@@ -16,8 +16,8 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from typing_extensions import TypedDict
 
 from core.columns import python_type
+from core.ids import IdsBehindError, is_of_primary_key
 from core.lists import find_all, find_page, listing_of
-from core.postgresql import IdsBehindError, is_of_primary_key
 from core.queries import ListQuery, RowsQuery, asked_by, query_model
 from core.sqlite import lock_for_writing
 from core.tables import table_of

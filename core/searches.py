@@ -7,10 +7,11 @@ from functools import cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import psycopg
 from sqlalchemy import Column, ColumnElement, Connection, Engine, String, bindparam, func, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from core.sqlstates import UNTRANSLATABLE_CHARACTER, sqlstate
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def unknown_letter(error: DBAPIError) -> str | None:
     Nothing has been sent then; or the server says so, if it was told ?client_encoding=utf8.
     """
     original = error.orig
-    if isinstance(original, psycopg.errors.UntranslatableCharacter):
+    if sqlstate(original) == UNTRANSLATABLE_CHARACTER:
         found = re.search(r"byte sequence ((?:0x\w\w ?)+) in", str(original))
         return bytes.fromhex(found[1].replace("0x", "")).decode() if found else None
     if isinstance(original, UnicodeEncodeError) and original.encoding != "utf-8":

@@ -13,14 +13,13 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any, Protocol
 
-import psycopg
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError, TimeoutError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError, TimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
 from uvicorn.config import STARTUP_FAILURE
 
@@ -186,7 +185,7 @@ def may_pass(error: SQLAlchemyError) -> bool:
     original = getattr(error, "orig", None)
     if isinstance(original, sqlite3.OperationalError):
         return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-    waits = isinstance(original, psycopg.OperationalError) and not REFUSED.search(str(original))
+    waits = isinstance(error, OperationalError) and not REFUSED.search(str(original))
     return waits or isinstance(error, TimeoutError)
 
 

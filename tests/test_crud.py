@@ -13,8 +13,8 @@ import crud
 import main
 from core import lists, queries, responses
 from core.engines import new_engine
+from core.ids import IdsBehindError
 from core.lists import count_statement, page_statement, values_of
-from core.postgresql import IdsBehindError
 from core.queries import ListQuery
 from database import SessionLocal
 from models import User
