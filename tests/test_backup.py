@@ -2,132 +2,126 @@
 
 import os
 import shutil
-import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import httpx2
 import pytest
+from fastapi.testclient import TestClient
 
+import core.backup
+import database
+import main
+from core.engines import close_all, new_engine
 from tests.clients import assert_unavailable, new_user
-from tests.processes import run_python
-from tests.server import ROOT, Server
 from tests.users import ADA, BOB
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
+def file(tmp_path: Path) -> Path:
     """Where the file is going to be."""
     return tmp_path / "app.db"
 
 
 @pytest.fixture
-def server(database: Path) -> Iterator[Server]:
-    with Server(f"sqlite:///{database}") as server:
-        yield server
+def client(file: Path) -> Iterator[TestClient]:
+    """Client of an app with that database."""
+    engine = new_engine(f"sqlite:///{file}")
+    database.init_db(engine)
+    database.SessionLocal.configure(bind=engine)
+    yield TestClient(main.app)
+    database.SessionLocal.configure(bind=database.engine)
+    close_all(engine)
 
 
-def backup(database: Path, *arguments: str) -> str:
-    """Run the command; return what it prints, or the one line with which it fails."""
-    done = run_python(
-        "-m", "core.backup", *arguments, folder=database.parent, DATABASE_URL="sqlite:///app.db"
-    )
-    assert (done.stdout + done.stderr).count("\n") == 1, done.stderr
-    assert (done.returncode == 0) == (done.stderr == "")
-    return (done.stdout or f"failed: {done.stderr}").replace(f"{database.parent}/", "").strip()
+@pytest.fixture
+def backup(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Do what the command does; return what it prints, or the line with which it fails."""
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///app.db")
+
+    def run(*arguments: str) -> str:
+        try:
+            core.backup.main(list(arguments))
+        except SystemExit as stopped:
+            said = f"failed: {stopped.code}\n"
+        else:
+            said = capsys.readouterr().out
+        assert said.count("\n") == 1
+        return said.replace(f"{file.parent}/", "").strip()
+
+    return run
 
 
-def emails(client: httpx2.Client) -> list[str]:
+def emails(client: TestClient) -> list[str]:
     return [user["email"] for user in client.get("/users?page_size=1000").json()]
 
 
-def many(server: Server, kind: str) -> None:
+def many(client: TestClient, kind: str) -> None:
     bodies = [new_user(kind, number) for number in range(1000)]
-    server.client.post("/users/bulk", json=bodies).raise_for_status()
+    client.post("/users/bulk", json=bodies).raise_for_status()
 
 
-def test_a_killed_app(database: Path, server: Server) -> None:
-    """What it left behind in app.db-wal does not win over the backup."""
-    server.client.post("/users", json=ADA)
-    said = backup(database, "create", "backup.db")
-    assert said.startswith("app.db -> backup.db: 1 in user, ")
-    assert "1 in alembic_version" in said
-    many(server, "later")
-    server.process.send_signal(signal.SIGKILL)
-    server.process.wait()
-    assert database.with_name("app.db-wal").stat().st_size > 0
-    assert backup(database, "restore", "backup.db").startswith("backup.db -> app.db: 1 in user")
-    with Server(server.url) as again:
-        assert emails(again.client) == [ADA["email"]]
-        assert again.client.post("/users", json=BOB).status_code == 201
-
-
-def test_a_running_app(database: Path, server: Server) -> None:
+def test_a_running_app(client: TestClient, backup: Callable[..., str]) -> None:
     """It goes on with what the backup has; a backup has all that was acknowledged before it."""
-    server.client.post("/users", json=ADA)
-    backup(database, "create", "backup.db")
-    many(server, "later")
-    assert backup(database, "create", "second.db").startswith("app.db -> second.db: 1001 in user")
-    backup(database, "restore", "backup.db")
-    assert emails(server.client) == [ADA["email"]]
-    assert server.client.post("/users", json=BOB).status_code == 201
-    assert server.client.get("/health").status_code == 200
+    client.post("/users", json=ADA)
+    backup("create", "backup.db")
+    many(client, "later")
+    assert backup("create", "second.db").startswith("app.db -> second.db: 1001 in user")
+    backup("restore", "backup.db")
+    assert emails(client) == [ADA["email"]]
+    assert client.post("/users", json=BOB).status_code == 201
+    assert client.get("/health").status_code == 200
 
 
-def test_what_stands_in_the_way(database: Path) -> None:
-    folder = database.parent
-    assert backup(database, "create", "backup.db") == f"failed: there is no app.db (in {folder})"
+def test_what_stands_in_the_way(file: Path, backup: Callable[..., str]) -> None:
+    folder = file.parent
+    assert backup("create", "backup.db") == f"failed: there is no app.db (in {folder})"
     assert list(folder.iterdir()) == []  # nothing has been created
-    database.touch()
-    assert backup(database, "create", "backup.db") == "failed: app.db has no tables"
-    with closing(sqlite3.connect(database)) as connection:
+    file.touch()
+    assert backup("create", "backup.db") == "failed: app.db has no tables"
+    with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE t AS SELECT 1")
-    assert backup(database, "create", "backup.db") == "app.db -> backup.db: 1 in t"
+    assert backup("create", "backup.db") == "app.db -> backup.db: 1 in t"
     taken = "failed: backup.db is there already: take another name"
-    assert backup(database, "create", "backup.db") == taken
-    assert backup(database, "create", "no/backup.db").startswith("failed: app.db cannot be copied")
-    assert backup(database, "restore", "x.db") == f"failed: there is no x.db (in {folder})"
+    assert backup("create", "backup.db") == taken
+    assert backup("create", "no/backup.db").startswith("failed: app.db cannot be copied")
+    assert backup("restore", "x.db") == f"failed: there is no x.db (in {folder})"
     (folder / "x.db").write_text("not a database" * 100)
-    assert backup(database, "restore", "x.db").startswith("failed: x.db cannot be read as a")
-    assert backup(database, "nonsense").startswith("failed: usage: ")
-    assert backup(database, "restore", "backup.db").startswith("failed: backup.db is no backup of")
+    assert backup("restore", "x.db").startswith("failed: x.db cannot be read as a")
+    assert backup("nonsense").startswith("failed: usage: ")
+    assert backup("restore", "backup.db").startswith("failed: backup.db is no backup of")
     with closing(sqlite3.connect(folder / "backup.db")) as connection:
         connection.execute("CREATE TABLE alembic_version AS SELECT 'a' AS version_num")
         connection.commit()
-    database.write_bytes(b"not a database" * 100)
-    assert backup(database, "restore", "backup.db").startswith("failed: app.db cannot be written")
+    file.write_bytes(b"not a database" * 100)
+    assert backup("restore", "backup.db").startswith("failed: app.db cannot be written")
     for path in folder.glob("app.db*"):
         path.unlink()
     restored = "backup.db -> app.db: 1 in t, 1 in alembic_version"
-    assert backup(database, "restore", "backup.db") == restored
-    with closing(sqlite3.connect(database)) as connection:
+    assert backup("restore", "backup.db") == restored
+    with closing(sqlite3.connect(file)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'b'")
         connection.commit()
-    said = backup(database, "restore", "backup.db")
+    said = backup("restore", "backup.db")
     assert said == f"{restored}; of another version: start the app again, it says what to do"
 
 
-def test_a_database_that_is_no_file(tmp_path: Path) -> None:
-    done = run_python(
-        "-m", "core.backup", "create", "x", folder=ROOT, DATABASE_URL="postgresql://u@h/x"
-    )
-    assert done.stderr.startswith(
-        "DATABASE_URL is no path of an SQLite file: see docs/production.md"
-    )
-
-
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_file_that_is_gone_or_another_one(database: Path, server: Server, replaced: bool) -> None:
+def test_a_file_that_is_gone_or_another_one(
+    file: Path, client: TestClient, backup: Callable[..., str], replaced: bool
+) -> None:
     """Nothing is acknowledged that is not there after the stop."""
-    server.client.post("/users", json=ADA)
-    backup(database, "create", "backup.db")
+    client.post("/users", json=ADA)
+    backup("create", "backup.db")
     if replaced:
-        shutil.copy(database.with_name("backup.db"), database.with_name("copy.db"))
-        os.replace(database.with_name("copy.db"), database)
+        shutil.copy(file.with_name("backup.db"), file.with_name("copy.db"))
+        os.replace(file.with_name("copy.db"), file)
     else:
-        database.unlink()
+        file.unlink()
     for method, path, body in (
         ("POST", "/users", BOB),
         ("GET", "/users/1", None),
@@ -135,6 +129,14 @@ def test_a_file_that_is_gone_or_another_one(database: Path, server: Server, repl
         ("GET", "/health", None),
         ("PATCH", "/users/1", {"name": "Eve"}),
     ):
-        assert_unavailable(server.client.request(method, path, json=body))
-    assert server.client.get("/livez").status_code == 200
-    assert database.exists() == replaced  # no empty one has been made
+        assert_unavailable(client.request(method, path, json=body))
+    assert client.get("/livez").status_code == 200
+    assert file.exists() == replaced  # no empty one has been made
+
+
+def test_a_database_that_is_no_file(
+    monkeypatch: pytest.MonkeyPatch, backup: Callable[..., str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u@h/x")
+    said = "failed: DATABASE_URL is no path of an SQLite file: see docs/production.md"
+    assert backup("create", "x") == said

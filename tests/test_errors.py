@@ -214,7 +214,7 @@ def test_a_body_that_is_not_declared_as_json(client: TestClient) -> None:
 def test_a_body_above_one_mebibyte(client: TestClient, chunked: bool) -> None:
     text = b'{"name": "' + b"x" * 2**20 + b'"}'
     content = iter([text[:1000], text[1000:]]) if chunked else text
-    response = client.post("/user", content=content, headers=JSON)
+    response = TestClient(client.app).post("/user", content=content, headers=JSON)
     assert response.status_code == 413
     assert response.json() == {"detail": "Body larger than 1 MiB"}
     assert everything(client) == []

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 import sqlalchemy
+from anyio.from_thread import BlockingPortal
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
@@ -43,6 +44,7 @@ from core.rows import Rows
 from core.sessions import read_only, searches
 from core.tables import NAMES
 from database import SessionDep, SessionLocal, get_db
+from tests.server import quick_client
 
 
 class Category(StrEnum):
@@ -170,7 +172,7 @@ def app_of(shown: Rows[Any]) -> FastAPI:
 
 
 @pytest.fixture
-def shop(engine: Engine) -> Iterator[TestClient]:
+def shop(engine: Engine, portal: BlockingPortal) -> Iterator[TestClient]:
     """Client of an app with these products."""
     app = app_of(products)
 
@@ -190,7 +192,7 @@ def shop(engine: Engine) -> Iterator[TestClient]:
     with engine.begin() as connection:
         connection.execute(insert(Shop), [{}])
         connection.execute(insert(Product), rows())
-    yield TestClient(app)
+    yield quick_client(app, portal)
     Base.metadata.drop_all(engine)
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     text,
 )
 
+import core.startup
 import core.tables
 import database
 import main
@@ -35,7 +36,7 @@ from core.postgresql import set_patience
 from core.revisions import OutdatedError
 from tests.processes import needs, run_python
 from tests.project import HEAD, MEND, TAKEOVER, Project
-from tests.server import ROOT, free_port
+from tests.server import ROOT
 from tests.users import ADA, BOB
 
 FIRST, SECOND = "4c1d7a90b2e3", "8e52f3c6d741"
@@ -106,18 +107,33 @@ def test_a_script_of_what_looks_at_the_data(project: Project) -> None:
     with pytest.raises(SystemExit) as failed:
         project.alembic("upgrade", "head", "--sql")
     assert str(failed.value).startswith(f"Failed: {TAKEOVER} looks at the data, and so there is no")
-    done = run_python("-m", "alembic", "upgrade", "head", "--sql", folder=ROOT)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1
 
 
-def test_several_processes_start_at_the_same_time(url: str) -> None:
-    script = "from database import init_db; init_db()"
+def test_several_start_at_the_same_time(project: Project, url: str) -> None:
+    """As tests/live/test_processes.py shows for processes, which share no lock of Python's."""
+
+    def start() -> None:
+        engine = new_engine(url)
+        with engine.begin() as connection:
+            core.tables.create(connection, project.metadata, models)
+        engine.dispose()
+
     with ThreadPoolExecutor() as pool:
-        starts = [
-            pool.submit(run_python, "-c", script, folder=ROOT, DATABASE_URL=url) for _ in range(4)
-        ]
-        assert [complaints(start.result().stderr) for start in starts] == [""] * 4
+        for done in [pool.submit(start) for _ in range(4)]:
+            done.result()
+    assert project.start() == ""
+
+
+def test_a_server_says_so_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(core.startup, "leave_out_next", id)  # there is no server to say it
+    statements, complaint = AGES[2]
+    project.start()
+    project.execute(*statements)
+    with pytest.raises(RuntimeError, match="cannot be used"), TestClient(main.app):
+        pass
+    assert complaint in caplog.text
 
 
 def test_a_database_that_create_all_has_made(project: Project) -> None:
@@ -329,17 +345,6 @@ def test_a_rule_of_a_table_of_ones_own(project: Project) -> None:
         del models.__dict__["own"]
 
 
-def test_a_server_says_so_too(project: Project, url: str) -> None:
-    statements, complaint = AGES[2]
-    project.start()
-    project.execute(*statements)
-    server = ("-m", "uvicorn", "main:app", f"--port={free_port()}")
-    done = run_python(*server, folder=ROOT, DATABASE_URL=url)
-    assert done.returncode == 3
-    assert complaint in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_there_and_back_with_data(project: Project) -> None:
     project.alembic("upgrade", "head")
     project.add_users("ada@example.com", "bob@example.com")
@@ -387,19 +392,6 @@ def test_what_cannot_be_taken_back(project: Project) -> None:
     with pytest.raises(SystemExit, match="restore a copy of the database"):
         project.alembic("downgrade", "base")
     assert project.tables() == before
-
-
-def test_two_upgrades_at_once(project: Project, url: str) -> None:
-    """By the command itself, as two people type it."""
-    command = ("-m", "alembic", "upgrade", "head")
-    with ThreadPoolExecutor() as pool:
-        upgrades = [
-            pool.submit(run_python, *command, folder=ROOT, DATABASE_URL=url) for _ in range(2)
-        ]
-    done = [upgrade.result() for upgrade in upgrades]
-    assert [each.returncode for each in done] == [0, 0]
-    assert [complaints(each.stderr) for each in done] == ["", ""]
-    project.alembic("check")
 
 
 @pytest.mark.parametrize(
@@ -556,22 +548,6 @@ def test_a_migration_may_take_its_time(
     monkeypatch.setattr(database, "engine", impatient(url))
     project.add_migration('op.execute("SELECT pg_sleep(0.5)")')
     project.alembic("upgrade", "head")
-
-
-@pytest.mark.parametrize(
-    ("url", "complaint"),
-    [
-        ("mysql://u:secret@localhost/x", "DATABASE_URL: only sqlite:// and postgresql://"),
-        ("postgresql://u:secret@127.0.0.1:1/x", "Database error: cannot use "),
-        ("sqlite:////no/such/folder/app.db", "Database error: cannot use "),
-    ],
-)
-def test_settings_are_those_of_the_app(url: str, complaint: str) -> None:
-    done = run_python("-m", "alembic", "upgrade", "head", folder=ROOT, DATABASE_URL=url)
-    assert done.returncode == 1
-    assert done.stderr.startswith(complaint)
-    assert done.stderr.count("\n") == 1
-    assert "secret" not in done.stderr
 
 
 def test_the_revisions_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """`app.dependency_overrides[get_db]`, in each of the ways that courses write it."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ from sqlalchemy.orm import Session, sessionmaker
 from database import Base, SessionLocal, get_db
 from main import app
 from models import User
-from tests.processes import run_python
-from tests.server import ROOT
 from tests.users import ADA, BOB
 
 Override = Callable[..., Any]
@@ -170,33 +167,3 @@ def test_nothing_is_left_of_the_outer_transaction(memory: Engine) -> None:
         outer.rollback()
     with Session(memory) as db:
         assert db.query(User).count() == 0
-
-
-REPLACED = """
-from fastapi.testclient import TestClient
-from sqlalchemy import StaticPool, create_engine
-from sqlalchemy.orm import Session
-from database import Base, get_db
-from main import app
-threads = {"check_same_thread": False}
-engine = create_engine("sqlite://", poolclass=StaticPool, connect_args=threads)
-Base.metadata.create_all(engine)
-app.dependency_overrides[get_db] = lambda: Session(engine)
-with TestClient(app) as client:
-    print(client.get("/users").json(), client.get("/health").status_code)
-"""
-
-
-@pytest.mark.parametrize("url", ["sqlite:///./app.db", "postgresql://127.0.0.1:1/away"])
-def test_the_real_database_is_not_touched(tmp_path: Path, url: str) -> None:
-    """It may be away, or hold what nobody wants to lose: a test that replaces it can start."""
-    done = run_python("-c", REPLACED, folder=tmp_path, DATABASE_URL=url)
-    assert (done.stdout, done.stderr) == ("[] 200\n", "")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_tests_to_copy(tmp_path: Path) -> None:
-    tests = ROOT / "examples" / "test_users.py"
-    done = run_python("-m", "pytest", "-p", "no:cacheprovider", str(tests), folder=tmp_path)
-    assert "2 passed" in done.stdout
-    assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import httpx2
 import pytest
 from anyio import CancelScope
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket
@@ -682,6 +683,25 @@ def test_who_listens_on_the_engine_hears_every_connection(
         assert len(taken) == 5
         assert [said.removesuffix(" -- heard") for said in statements] == heard
         assert len(heard) >= 5
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("path", ["/users", "/user?user_id=1", "/pasted/user?user_id=1"])
+def test_more_clients_than_threads_are_all_answered(engine: Engine, path: str) -> None:
+    """tests/live/test_claims.py has more of them, on real servers."""
+    import benchmarks.pasted  # noqa: F401  # not above: whoever has no users has none
+
+    async def crowd() -> None:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            answers = await asyncio.gather(*(client.get(path) for _ in range(60)))
+        assert Counter(answer.status_code for answer in answers) == {200: 60}
+
+    with SessionLocal() as db:
+        db.add(User(**ADA))
+        db.commit()
+    asyncio.run(asyncio.wait_for(crowd(), 60))
+    assert_all_returned(engine)
 
 
 def test_whoever_waits_is_told_so_after_ten_seconds() -> None:

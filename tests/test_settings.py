@@ -1,30 +1,29 @@
 """What can be set from outside."""
 
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import NullPool, create_engine, make_url
+from fastapi.testclient import TestClient
+from sqlalchemy import make_url
 
+import database
+import main
 from core import settings
-from tests.processes import BARE_CLIENT, run_python
-from tests.server import ROOT, free_port
+from core.engines import new_engine
+from core.settings import Settings
 
 
-def test_settings_from_a_file(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///./other.db\nDEBUG=true\n")
-    done = run_python("-c", BARE_CLIENT, folder=tmp_path)
-    assert (tmp_path / "other.db").exists()
-    assert "SELECT user.id" in done.stdout
-    silent = run_python(
-        "-c", BARE_CLIENT, folder=tmp_path, DEBUG="false", DATABASE_URL="sqlite:///./third.db"
-    )
-    assert (tmp_path / "third.db").exists()
-    assert silent.stdout == "[]\n"
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Be in an empty folder, with no settings but those that a test makes."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("wrong", "complaint"),
     [
         ({"DATABASE_URL": ""}, "DATABASE_URL: "),
         ({"DATABASE_URL": "secret"}, "DATABASE_URL: "),
@@ -49,36 +48,43 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_that_cannot_be_used(
-    tmp_path: Path, settings: dict[str, str], complaint: str
+    bare: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: dict[str, str],
+    complaint: str,
 ) -> None:
-    done = run_python("-c", "import database", folder=tmp_path, **settings)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert complaint in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "secret" not in done.stderr
+    for name, value in wrong.items():
+        bare.setenv(name, value)
+    with pytest.raises(SystemExit) as stopped:
+        settings.load(Settings)
+    said = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert said.out == ""
+    assert complaint in said.err
+    assert said.err.count("\n") == 1
+    assert "secret" not in said.err
 
 
-def test_a_secret_that_ends_in_a_newline(tmp_path: Path) -> None:
+def test_a_secret_that_ends_in_a_newline(bare: pytest.MonkeyPatch) -> None:
     """As `echo` makes one, for Kubernetes or Docker."""
     secrets = {"DATABASE_URL": "sqlite:///./other.db\n", "DEBUG": " false\n", "CORS_ORIGINS": "\n"}
-    done = run_python("-c", BARE_CLIENT, folder=tmp_path, **secrets)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
-    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"other.db"}
+    for name, value in secrets.items():
+        bare.setenv(name, value)
+    found = settings.load(Settings)
+    assert (found.database_url, found.debug) == ("sqlite:///./other.db", False)
+    assert found.cors_origins == ""
 
 
+@pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
-def test_a_file_in_the_encoding_of_an_editor(tmp_path: Path, encoding: str) -> None:
+def test_a_file_in_the_encoding_of_an_editor(encoding: str) -> None:
     text = "# Réglages\nDATABASE_URL=sqlite:///./other.db\n"
-    (tmp_path / ".env").write_text(text, encoding=encoding)
-    done = run_python("-c", BARE_CLIENT, folder=tmp_path)
+    Path(".env").write_text(text, encoding=encoding)
     if encoding.startswith("utf-8"):
-        assert done.stdout == "[]\n"
-        assert (tmp_path / "other.db").exists()
+        assert settings.load(Settings).database_url == "sqlite:///./other.db"
     else:
-        assert done.returncode == 1
-        assert done.stderr.startswith(".env is not in UTF-8: save it as UTF-8")
-        assert done.stderr.count("\n") == 1
+        with pytest.raises(SystemExit, match=r"^\.env is not in UTF-8: save it as UTF-8[^\n]*$"):
+            settings.load(Settings)
 
 
 @pytest.mark.parametrize(
@@ -103,29 +109,14 @@ def test_the_word_for_tls_of_other_drivers(written: str, mode: str) -> None:
         "sqlite:///file:x?mode=memory&cache=shared&uri=true",
     ],
 )
-def test_names_of_a_database_in_memory(tmp_path: Path, url: str) -> None:
-    done = run_python("-c", BARE_CLIENT, folder=tmp_path, DATABASE_URL=url)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_database_without_an_encoding(postgresql: str, tmp_path: Path) -> None:
-    """What initdb makes where the machine has no locale."""
-    admin = create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    name = f"ascii_{uuid4().hex}"
-    with admin.connect() as connection:
-        connection.exec_driver_sql(
-            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"
-        )
-    url = make_url(postgresql).set(database=name).render_as_string(hide_password=False)
-    server = ("-m", "uvicorn", "main:app", f"--port={free_port()}")
-    done = run_python(*server, folder=ROOT, DATABASE_URL=url)
-    assert done.returncode == 3
-    assert "its encoding is SQL_ASCII" in done.stderr
-    assert "ENCODING 'UTF8'" in done.stderr
-    assert "Traceback" not in done.stderr
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name}")
+def test_names_of_a_database_in_memory(bare: pytest.MonkeyPatch, url: str) -> None:
+    bare.setenv("DATABASE_URL", url)
+    engine = new_engine(settings.load(Settings).database_url)
+    database.SessionLocal.configure(bind=engine)
+    assert TestClient(main.app).get("/users").json() == []
+    database.SessionLocal.configure(bind=database.engine)
+    engine.dispose()
+    assert list(Path().iterdir()) == []
 
 
 @pytest.mark.parametrize(
