@@ -4,6 +4,7 @@ What lower() makes of other letters depends on the language of a database, on it
 the program that asks; in Turkish, that is so even for I.
 """
 
+from functools import cache
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
@@ -19,6 +20,16 @@ SMALL = str.maketrans(ascii_uppercase, ascii_lowercase)
 def in_small_letters(text: str) -> str:
     """Return a text with a to z for A to Z, and nothing else changed."""
     return text.translate(SMALL)
+
+
+@cache
+def cases() -> dict[str, str]:
+    """Return for each capital letter itself and its small ones; for a sigma, these are two."""
+    same = dict(zip("*?[", "*?[", strict=True))  # plain characters, in brackets
+    for letter in map(chr, range(0x20000)):  # there are no letters with capitals beyond
+        if letter.upper() != letter and len(letter.upper()) == 1:
+            same[letter.upper()] = same.get(letter.upper(), letter.upper()) + letter
+    return same
 
 
 class HasNoCapitals(ColumnElement[bool]):

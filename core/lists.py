@@ -35,8 +35,16 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import NULLTYPE
 
 from core.columns import NO_SCALARS, python_type
+from core.fts import fts_of, match
 from core.queries import COUNTED, ListQuery, RowsQuery, value_of
-from core.searches import SEARCHES, contains, kind_of_search, parameters, unknown_letter
+from core.searches import (
+    SEARCHES,
+    contains,
+    kind_of_search,
+    parameters,
+    trigrams_for,
+    unknown_letter,
+)
 from core.tables import index_for_searches, table_of
 
 CHUNK = 1000  # rows that are read at once where all are asked for
@@ -94,11 +102,13 @@ def listed(
     order_by: Sequence[str] = (),
     filter_by: Sequence[str] = (),
     search: Sequence[str] = (),
+    fts: bool = False,
 ) -> None:
     """Say what a list of a table can be ordered by, beside its id, filtered by and searched for.
 
     Each order, alone and with each filter, gets the index that serves it; so does the search, on
-    PostgreSQL. Raises TypeError for a column with which that cannot be.
+    PostgreSQL, and with `fts` on SQLite, too: docs/production.md says what that costs. Raises
+    TypeError for a column with which that cannot be.
     """
     table = table_of(model)
     if table in listings:
@@ -134,7 +144,7 @@ def listed(
     nothing = text("id IS NULL")
     Index(f"ix_{table}_none", listing.id, sqlite_where=nothing, postgresql_where=nothing)
     if search:
-        index_for_searches(table, *search)
+        index_for_searches(table, *search, fts=fts)
     listings[table] = listing
 
 
@@ -164,6 +174,7 @@ def find_page(
     Raises GoneError if the row after which it begins is gone, and with it the place in the order.
     """
     values = values_of(db, listing, asked)
+    avoid_trigrams(db, listing, asked, values)
     names = frozenset(values)
     try:
         rows = db.execute(page_statement(listing, columns, asked.order_by, names), values).all()
@@ -199,6 +210,7 @@ def find_all(
     Between two of them, the transaction may end. What nobody changes meanwhile is there once.
     """
     values = conditions_of(db, listing, asked) | {"size": CHUNK}
+    avoid_trigrams(db, listing, asked, values)
     while True:
         statement = rest_statement(listing, columns, asked.order_by, frozenset(values))
         try:
@@ -226,11 +238,26 @@ def values_of(db: Session, listing: Listing, asked: ListQuery) -> dict[str, Any]
     return values
 
 
+def avoid_trigrams(db: Session, listing: Listing, asked: RowsQuery, values: dict[str, Any]) -> None:
+    """Have FTS5 look for what is rare only, where it would have to sort or leave out all it finds.
+
+    What many rows have is found sooner along the index of the order.
+    """
+    filtered = any(name.startswith("is_") for name in values)
+    if "trigrams" in values and (filtered or asked.order_by.removeprefix("-") != "id"):
+        found = {"trigrams": values["trigrams"], "most": COUNTED}
+        if db.scalar(common_statement(listing), found):
+            del values["trigrams"]
+            values["walk"] = True
+
+
 def conditions_of(db: Session, listing: Listing, asked: RowsQuery) -> dict[str, Any]:
     """Return what is searched for and filtered by, as parameters of a statement."""
     values: dict[str, Any] = {}
     if wanted := asked.text():
         values |= parameters(wanted, kind_of_search(db, listing.table.name, wanted))
+        if groups := trigrams_for(db, listing.table.name, wanted):
+            values["trigrams"] = groups
     for name in listing.filter_by:
         if (value := getattr(asked, name)) is not None:
             values[f"is_{name}"] = value
@@ -260,10 +287,10 @@ def page_statement(
     """
     order = order_by.removeprefix("-")
     keys = listing.keys(order, asked)
-    page = matching(listing, select(*columns), order, asked)
-    page = page.order_by(*directed(keys, order_by)).limit(SIZE)
+    page = matching(listing, select(*columns), order, asked, walk="walk" in asked)
+    page = page.order_by(*directed(as_found(listing, keys, asked), order_by)).limit(SIZE)
     if "after" in asked:
-        page = page.where(beyond(listing, keys, order_by))
+        page = page.where(beyond(listing, keys, order_by, asked))
     if "skipped" not in asked:
         return page
     found = page.offset(SKIPPED).cte(f"page_of_{listing.table.name}")
@@ -291,9 +318,26 @@ def rest_statement(
     statement = matching(listing, statement, order, asked, walk=order != "id")
     if "last_0" in asked:
         last = [bindparam(f"last_{number}", type_=NULLTYPE) for number in range(len(keys))]
-        here, there = (tuple_(*keys), tuple_(*last)) if len(keys) > 1 else (keys[0], last[0])
+        found = as_found(listing, keys, asked)
+        here, there = (tuple_(*keys), tuple_(*last)) if len(keys) > 1 else (found[0], last[0])
         statement = statement.where(later(here, there, order_by))
-    return statement.order_by(*directed(keys, order_by)).limit(SIZE)
+    return statement.order_by(*directed(as_found(listing, keys, asked), order_by)).limit(SIZE)
+
+
+@cache
+def common_statement(listing: Listing) -> Select[Any]:
+    """Return the SELECT that tells whether FTS5 finds more than :most rows."""
+    index = fts_of(listing.table.name)
+    more = select(index.c.rowid).where(match(index)).limit(1).offset(bindparam("most"))
+    return select(more.exists())
+
+
+def as_found(
+    listing: Listing, keys: Sequence[ColumnElement[Any]], asked: frozenset[str]
+) -> Sequence[ColumnElement[Any]]:
+    """Return the keys of an order; if it is by id alone, the ids in the order that FTS5 has."""
+    by_id = list(keys) == [listing.id] and "trigrams" in asked
+    return [fts_of(listing.table.name).c.rowid] if by_id else keys
 
 
 @cache
@@ -337,6 +381,9 @@ def matching(
     for kind in asked & SEARCHES:
         where = (contains(table.c[name], kind, "whole" in asked) for name in listing.search)
         conditions.append(or_(*where))
+    if "trigrams" in asked:  # finds these rows, and perhaps a few more
+        fts = fts_of(table.name)
+        conditions += [fts.c.rowid == listing.id, match(fts)]
     return statement.where(*conditions).with_hint(table, hint, "sqlite")
 
 
@@ -345,9 +392,11 @@ def directed(columns: Sequence[ColumnElement[Any]], order_by: str) -> list[Colum
     return [column.desc() if order_by.startswith("-") else column for column in columns]
 
 
-def beyond(listing: Listing, keys: list[Column[Any]], order_by: str) -> ColumnElement[bool]:
+def beyond(
+    listing: Listing, keys: list[Column[Any]], order_by: str, asked: frozenset[str]
+) -> ColumnElement[bool]:
     """Return the condition that a row comes after the one with the id :after."""
-    here: ColumnElement[Any] = listing.id
+    here: ColumnElement[Any] = as_found(listing, [listing.id], asked)[0]
     there: ColumnElement[Any] = AFTER
     if keys != [listing.id]:
         last = listing.table.alias("last")

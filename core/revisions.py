@@ -85,8 +85,11 @@ def columns() -> dict[str, set[str]]:
     return found
 
 
-def searches() -> dict[str, tuple[str, ...]]:
-    """Return the tables for which revisions have created an index of a search, with its columns."""
+def searches(kind: str = "search") -> dict[str, tuple[str, ...]]:
+    """Return the tables for which revisions have created an index of a search, with its columns.
+
+    `kind` is "search" for that of PostgreSQL, "fts" for that of SQLite.
+    """
     found: dict[str, tuple[str, ...]] = {}
     upgrades = (
         part
@@ -95,10 +98,11 @@ def searches() -> dict[str, tuple[str, ...]]:
         if isinstance(part, ast.FunctionDef) and part.name == "upgrade"
     )
     for call in (call for upgrade in upgrades for call in calls_in(upgrade)):
-        match name_of(call), texts(call):
-            case "create_search_index", [table, *columns]:
+        what, _, about = name_of(call).partition("_")
+        match what, texts(call):
+            case "create", [table, *columns] if about == f"{kind}_index":
                 found[table] = tuple(columns)
-            case "drop_search_index", [table, *_]:
+            case "drop", [table, *_] if about == f"{kind}_index":
                 found.pop(table, None)
     return found
 

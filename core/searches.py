@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -11,6 +10,8 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, String, bindpa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from core.fts import has_fts_index, trigrams
+from core.letters import cases
 from core.sqlstates import UNTRANSLATABLE_CHARACTER, sqlstate
 
 log = logging.getLogger(__name__)
@@ -87,16 +88,6 @@ def either_case(letter: str) -> str:
     return f"[{letters}]" if (letters := cases().get(letter.upper())) else letter
 
 
-@cache
-def cases() -> dict[str, str]:
-    """Return for each capital letter itself and its small ones; for a sigma, these are two."""
-    same = dict(zip("*?[", "*?[", strict=True))  # plain characters, in brackets
-    for letter in map(chr, range(0x20000)):  # there are no letters with capitals beyond
-        if letter.upper() != letter and len(letter.upper()) == 1:
-            same[letter.upper()] = same.get(letter.upper(), letter.upper()) + letter
-    return same
-
-
 def unknown_letter(error: DBAPIError) -> str | None:
     """Return the letter that the encoding of a database lacks, if that is the error; so has LATIN1.
 
@@ -168,6 +159,20 @@ def language_of(connection: Connection, table: str) -> Language:
 
 
 kinds = WeakKeyDictionary[Engine, dict[str, str]]()
+
+
+has_fts = WeakKeyDictionary[Engine, dict[str, bool]]()
+
+
+def trigrams_for(db: Session, table: str, wanted: str) -> str | None:
+    """Return what to ask the index of a table of SQLite for; None, if it has none, or of no use."""
+    bind = db.get_bind()
+    if bind.dialect.name != "sqlite":
+        return None
+    known = has_fts.setdefault(bind.engine, {})
+    if table not in known:
+        known[table] = has_fts_index(db.connection(), table)
+    return trigrams(wanted) if known[table] else None
 
 
 def kind_of_search(db: Session, table: str, wanted: str) -> str:

@@ -27,6 +27,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 from core import revisions
 from core.comparison import differences, lacks, missing_rules
+from core.fts import create_fts_index
 from core.revisions import OutdatedError
 from core.searches import create_search_index, say_what_searches_miss
 from core.sqlite import forget_file
@@ -195,16 +196,22 @@ def check_rights(connection: Connection, tables: list[Table]) -> None:
             raise OutdatedError(f"this role may write to {table}, but not number its rows: {grant}")
 
 
-searched = WeakKeyDictionary[Table, tuple[str, ...]]()  # for migrations/searches.py
+# For migrations/searches.py: the tables whose texts have an index, also on SQLite.
+searched = WeakKeyDictionary[Table, tuple[str, ...]]()
+searched_by_fts = WeakKeyDictionary[Table, tuple[str, ...]]()
 
 
-def index_for_searches(table: Table, *columns: str) -> None:
+def index_for_searches(table: Table, *columns: str, fts: bool) -> None:
     """Create an index with the table, if the database has one that finds a part of these texts."""
     searched[table] = columns
+    if fts:
+        searched_by_fts[table] = columns
 
     @event.listens_for(table, "after_create")
     def create_index(table: Table, connection: Connection, **more: object) -> None:
         create_search_index(connection, table.name, *columns)
+        if fts:
+            create_fts_index(connection, table.name, *columns)
 
 
 def table_of(model: type[DeclarativeBase]) -> Table:

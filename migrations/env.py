@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 import models
 from core import revisions, tables
 from core.engines import explain
+from core.fts import refill_fts_indexes
 from core.postgresql import LOCK_LIMIT, set_patience
 from core.revisions import OutdatedError
 from database import Base, engine
@@ -118,6 +119,7 @@ def run(connection: Connection) -> None:
         logging.getLogger(told).setLevel("INFO")
     context.run_migrations()
     keep_last_ids(connection, before)
+    refill_fts_indexes(connection)
     # What referred to nobody before is no fault of a migration.
     for row in broken_references(connection) - broken:
         raise CommandError(f"{row[0]} would refer to a row of {row[2]} that is not there")

@@ -1,8 +1,9 @@
 """Index of a search, for Alembic: proposed with the table that has one, and written as one line.
 
-    op.create_search_index("product", "name", "sku")
+    op.create_search_index("product", "name", "sku")  # on PostgreSQL
+    op.create_fts_index("product", "name", "sku")  # on SQLite
 
-SQLite has no such index. So whether there is one already is read in the files of the migrations.
+Each is for one of them only. So whether it is there already is read in the files of the migrations.
 https://alembic.sqlalchemy.org/en/latest/api/autogenerate.html#autogenerating-custom-operation-directives
 """
 
@@ -14,7 +15,7 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import UpgradeOps
 from alembic.util import DispatchPriority
 
-from core import revisions, searches, tables
+from core import fts, revisions, searches, tables
 
 
 @Operations.register_operation("create_search_index")
@@ -49,6 +50,34 @@ class DropSearchIndex(CreateSearchIndex):
         return CreateSearchIndex(self.table, self.columns)
 
 
+@Operations.register_operation("create_fts_index")
+class CreateFtsIndex(CreateSearchIndex):
+    """Create that of SQLite."""
+
+    @classmethod
+    def create_fts_index(cls, operations: Operations, table: str, *columns: str) -> None:
+        """Do what `op.create_fts_index("product", "name")` says."""
+        operations.invoke(cls(table, columns))
+
+    def reverse(self) -> MigrateOperation:
+        """Return what takes it back."""
+        return DropFtsIndex(self.table, self.columns)
+
+
+@Operations.register_operation("drop_fts_index")
+class DropFtsIndex(CreateSearchIndex):
+    """Drop it."""
+
+    @classmethod
+    def drop_fts_index(cls, operations: Operations, table: str, *columns: str) -> None:
+        """Do what `op.drop_fts_index("product", "name")` says."""
+        operations.invoke(cls(table, columns))
+
+    def reverse(self) -> MigrateOperation:
+        """Return what takes it back."""
+        return CreateFtsIndex(self.table, self.columns)
+
+
 @Operations.implementation_for(CreateSearchIndex)
 def create(operations: Operations, index: CreateSearchIndex) -> None:
     context = operations.get_context()
@@ -65,22 +94,51 @@ def drop(operations: Operations, index: DropSearchIndex) -> None:
         operations.execute(f'DROP INDEX IF EXISTS "ix_{index.table}_search"')
 
 
+@Operations.implementation_for(CreateFtsIndex)
+def create_fts(operations: Operations, index: CreateFtsIndex) -> None:
+    if not operations.get_context().as_sql:
+        fts.create_fts_index(operations.get_bind(), index.table, *index.columns)
+    elif operations.get_context().dialect.name == "sqlite":
+        for statement in fts.statements(index.table, index.columns):
+            operations.execute(statement)
+
+
+@Operations.implementation_for(DropFtsIndex)
+def drop_fts(operations: Operations, index: DropFtsIndex) -> None:
+    if operations.get_context().dialect.name == "sqlite":
+        for statement in fts.drops(index.table):
+            operations.execute(statement)
+
+
+NAMES = {
+    CreateSearchIndex: "create_search_index",
+    DropSearchIndex: "drop_search_index",
+    CreateFtsIndex: "create_fts_index",
+    DropFtsIndex: "drop_fts_index",
+}
+
+
 @renderers.dispatch_for(CreateSearchIndex)
 @renderers.dispatch_for(DropSearchIndex)
+@renderers.dispatch_for(CreateFtsIndex)
+@renderers.dispatch_for(DropFtsIndex)
 def render(context: AutogenContext, index: CreateSearchIndex) -> str:
     names = ", ".join(map(repr, (index.table, *index.columns)))
-    name = "drop" if isinstance(index, DropSearchIndex) else "create"
-    return f"op.{name}_search_index({names})"
+    return f"op.{NAMES[type(index)]}({names})"
 
 
 @comparators.dispatch_for("schema", priority=DispatchPriority.LAST)
 def compare(context: AutogenContext, upgrade: UpgradeOps, schemas: Any) -> None:
     """Propose what the tables want, and no migration has created yet."""
-    there = revisions.searches()
-    for table in context.sorted_tables:
-        wanted, created = tables.searched.get(table, ()), there.get(table.name, ())
-        if wanted != created:
-            if created:
-                upgrade.ops.append(DropSearchIndex(table.name, created))
-            if wanted:
-                upgrade.ops.append(CreateSearchIndex(table.name, wanted))
+    for kind, declared, create, drop in (
+        ("search", tables.searched, CreateSearchIndex, DropSearchIndex),
+        ("fts", tables.searched_by_fts, CreateFtsIndex, DropFtsIndex),
+    ):
+        there = revisions.searches(kind)
+        for table in context.sorted_tables:
+            wanted, created = declared.get(table, ()), there.get(table.name, ())
+            if wanted != created:
+                if created:
+                    upgrade.ops.append(drop(table.name, created))
+                if wanted:
+                    upgrade.ops.append(create(table.name, wanted))

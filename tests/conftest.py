@@ -220,8 +220,9 @@ def project(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     metadata = MetaData(naming_convention=database.Base.metadata.naming_convention)
     for table in core.tables.tables_in(models):
         copy = table.to_metadata(metadata)
-        if table in core.tables.searched:
-            core.tables.searched[copy] = core.tables.searched[table]
+        for indexed in (core.tables.searched, core.tables.searched_by_fts):
+            if table in indexed:
+                indexed[copy] = indexed[table]
     engine, bind = new_engine(url), database.engine
     monkeypatch.setattr(database.Base, "metadata", metadata)
     monkeypatch.setattr(database, "engine", engine)

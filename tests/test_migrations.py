@@ -32,6 +32,7 @@ import main
 import models
 from core import postgresql, revisions
 from core.engines import new_engine, read_engine
+from core.fts import has_fts_index
 from core.postgresql import set_patience
 from core.revisions import OutdatedError
 from tests.processes import needs, run_python
@@ -384,6 +385,37 @@ def test_migrations_of_ones_own_beside_a_new_one_of_ours(project: Project) -> No
     project.alembic("upgrade", "head")
     assert "ix_own" in project.tables()["user"][3]
     assert project.start() == ""
+
+
+def test_an_index_of_fts5(project: Project) -> None:
+    """Proposed as soon as the table wants one; a copy of the table keeps it."""
+    project.start()
+    project.add_users("ada@example.com")
+    core.tables.searched_by_fts[project.metadata.tables["user"]] = ("name", "email")
+    project.alembic("revision", "--autogenerate", "-m", "fts", "--rev-id", "f" * 12)
+    (written,) = (project.folder / "versions").glob("*_fts_*.py")
+    assert "op.create_fts_index('user', 'name', 'email')" in written.read_text()
+    assert "op.drop_fts_index('user', 'name', 'email')" in written.read_text()
+    script = project.alembic("upgrade", f"{HEAD}:head", "--sql")
+    project.alembic("upgrade", "head")
+    assert "No new upgrade operations detected." in project.alembic("check")
+    assert project.start() == ""
+    copy = 'with op.batch_alter_table("user") as batch_op:'
+    path = project.add_migration(f'{copy}\n        batch_op.alter_column("name", nullable=False)')
+    code = path.read_text().replace(f'"{HEAD}"', f'"{"f" * 12}"')
+    path.write_text(f"{code}\n\ndef downgrade():\n    pass\n")
+    project.alembic("upgrade", "head")
+    on_sqlite = project.engine.name == "sqlite"
+    assert ("CREATE VIRTUAL TABLE" in script) == on_sqlite
+    with project.engine.begin() as connection:
+        if on_sqlite:
+            assert has_fts_index(connection, "user")
+            asked = "SELECT rowid FROM ix_user_search WHERE ix_user_search MATCH 'ADA'"
+            assert connection.scalars(text(asked)).all() == [1]
+    project.alembic("downgrade", str(HEAD))
+    with project.engine.begin() as connection:
+        assert not (on_sqlite and has_fts_index(connection, "user"))
+    project.add_users("bob@example.com")  # no trigger is left
 
 
 def test_what_cannot_be_taken_back(project: Project) -> None:
