@@ -43,15 +43,17 @@ def create_fts_index(connection: Connection, name: str, *columns: str) -> None:
     """
     if connection.dialect.name != "sqlite":
         return
+    # A table of that name that is somebody else's is an error; what is there of ours is completed.
+    missing = statements(name, columns)[is_fts(connection, name) :]
     try:
-        for statement in statements(name, columns):
+        for statement in missing:
             connection.exec_driver_sql(statement)
     except OperationalError as error:
         log.warning("Searches will look at every row, without trigrams of FTS5: %s", error.orig)
 
 
 def statements(name: str, columns: Iterable[str]) -> list[str]:
-    """Return what creates an index, or what of it is missing, and lets it have all rows."""
+    """Return what creates an index, its triggers if they are missing, and lets it have all rows."""
     index = f'"ix_{name}_search"'
     names = ", ".join(f'"{each}"' for each in columns)
     new, old = (", ".join(f'{row}."{each}"' for each in ("id", *columns)) for row in ("new", "old"))
@@ -62,7 +64,7 @@ def statements(name: str, columns: Iterable[str]) -> list[str]:
     # Without places in a text, it takes a quarter of the room.
     options = f"content='{name}', content_rowid='id', tokenize='trigram', detail='none'"
     return [
-        f"CREATE VIRTUAL TABLE IF NOT EXISTS {index} USING fts5 ({names}, {options})",
+        f"CREATE VIRTUAL TABLE {index} USING fts5 ({names}, {options})",
         *(
             f'CREATE TRIGGER IF NOT EXISTS "ix_{name}_search_{event}" '
             f'AFTER {when} ON "{name}" BEGIN {steps} END'
@@ -78,14 +80,18 @@ def drops(name: str) -> list[str]:
     return [*triggers, f'DROP TABLE IF EXISTS "ix_{name}_search"']
 
 
+def is_fts(connection: Connection, name: str) -> bool:
+    """Tell whether what is called as the index of a table is one."""
+    made = text("SELECT sql FROM sqlite_master WHERE name = :name")
+    return "tokenize='trigram'" in (connection.scalar(made, {"name": f"ix_{name}_search"}) or "")
+
+
 def has_fts_index(connection: Connection, name: str) -> bool:
     """Tell whether a table has the index, and what keeps it up to date."""
-    index = f"ix_{name}_search"
-    made = text("SELECT sql FROM sqlite_master WHERE name = :name")
     there = text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name")
     triggers = {*connection.scalars(there, {"name": name})}
-    has_all = triggers.issuperset(f"{index}_{event}" for event in EVENTS)
-    return has_all and "tokenize='trigram'" in (connection.scalar(made, {"name": index}) or "")
+    wanted = {f"ix_{name}_search_{event}" for event in EVENTS}
+    return wanted <= triggers and is_fts(connection, name)
 
 
 def refill_fts_indexes(connection: Connection) -> None:
@@ -94,9 +100,8 @@ def refill_fts_indexes(connection: Connection) -> None:
         return
     tables = {*connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'table'"))}
     for name in tables:
-        index = f"ix_{name}_search"
-        if index in tables and not has_fts_index(connection, name):
-            columns = connection.exec_driver_sql(f'PRAGMA table_info("{index}")')
+        if is_fts(connection, name) and not has_fts_index(connection, name):
+            columns = connection.exec_driver_sql(f'PRAGMA table_info("ix_{name}_search")')
             create_fts_index(connection, name, *(each.name for each in columns))
 
 

@@ -19,6 +19,7 @@ OTHER_FILE = (
 
 File = tuple[int, int] | None
 LOCK_LIMIT = "lock_limit"  # in the info of a connection, in milliseconds
+SWITCH_LIMIT = 2  # seconds that a connection waits for others to make a new file one with a WAL
 
 # ---- What each connection is told
 
@@ -35,7 +36,18 @@ def prepare_sqlite(connection: Any, record: Any) -> None:
 
 def use_wal(connection: Any, record: Any) -> None:
     """Let readers and the writer of an SQLite file not block each other."""
-    connection.cursor().execute("PRAGMA journal_mode = WAL")
+    deadline = time.monotonic() + SWITCH_LIMIT
+    while True:
+        try:
+            connection.cursor().execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # Of several that start with a new file, one switches. SQLite does not let the others
+            # wait for that, whatever their timeout.
+            if kind_of_error(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def only_read(engine: Engine, limit: float) -> None:

@@ -191,6 +191,25 @@ def test_a_copied_table_gets_it_back(engine: Engine) -> None:
     assert ids(engine, "a copy") == [3]
 
 
+def test_a_table_of_that_name_is_left_alone(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with engine.begin() as connection:
+        for statement in (*drops("note"), "CREATE TABLE ix_note_search (title TEXT)"):
+            connection.exec_driver_sql(statement)
+        create_fts_index(connection, "note", "title", "body")
+        refill_fts_indexes(connection)
+        assert 'table "ix_note_search" already exists' in caplog.text
+        connection.execute(update(Note).values(title="Changed"))  # no trigger stands in the way
+    assert ids(engine, "changed")
+
+
+@pytest.mark.parametrize("wanted", ["i" * 254, "é" + "is" * 126 + "i", "aß" * 127])
+def test_a_long_text(engine: Engine, wanted: str) -> None:
+    assert trigrams(wanted)
+    assert ids(engine, wanted) == []
+
+
 def test_without_it_each_row_is_looked_at(engine: Engine) -> None:
     expected = ids(engine, "example")
     searches.has_fts.clear()
