@@ -131,7 +131,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         Thread(target=end_with_supervisor, daemon=True).start()
     current_default_thread_limiter().total_tokens = THREADS
     # For each request, routes are looked at from the first on: calls before the documentation.
-    app.router.routes.sort(key=lambda route: route in app.state.documentation)
+    documentation = getattr(app.state, "documentation", ())  # of an app by create_app()
+    app.router.routes.sort(key=lambda route: route in documentation)
     # The garbage collector need not look through what is loaded by now, for it stays: a fifth
     # faster, and the slowest 1 % of the requests take half the time. And not after each few
     # requests for what they have left behind: a tenth.

@@ -1,6 +1,6 @@
 """Run a command, and say how many times a fixed piece of work its processor time is.
 
-`python -m tests.budget 60 pytest -n auto` fails if it is more than 60 times. What a slow machine
+`python -m tests.budget 80 pytest -n auto` fails if it is more than 80 times. What a slow machine
 or a busy one does to the one, it does to the other. CONTRIBUTING.md says how many it may be.
 """
 
