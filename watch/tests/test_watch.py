@@ -184,7 +184,8 @@ def test_names_are_text(browser: Browser, only_sqlite: Server) -> None:
         page.fill("#search input", name)
         entry = request(page, "GET", "onerror")
         entry.locator("summary").click(position={"x": 5, "y": 5})
-        entry.locator("button.step[data-name=sql]").click()
+        # The first search of SQLite also looks whether it has an index.
+        entry.locator("button.step[data-name=sql]").last.click()
         expect(entry.locator(".chosen")).to_contain_text("onerror")
         assert page.locator("img").count() == 0
         assert page.title() == "See the session"
