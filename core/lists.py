@@ -174,7 +174,6 @@ def find_page(
     Raises GoneError if the row after which it begins is gone, and with it the place in the order.
     """
     values = values_of(db, listing, asked)
-    avoid_trigrams(db, listing, asked, values)
     names = frozenset(values)
     try:
         rows = db.execute(page_statement(listing, columns, asked.order_by, names), values).all()
@@ -210,7 +209,6 @@ def find_all(
     Between two of them, the transaction may end. What nobody changes meanwhile is there once.
     """
     values = conditions_of(db, listing, asked) | {"size": CHUNK}
-    avoid_trigrams(db, listing, asked, values)
     while True:
         statement = rest_statement(listing, columns, asked.order_by, frozenset(values))
         try:
@@ -261,6 +259,7 @@ def conditions_of(db: Session, listing: Listing, asked: RowsQuery) -> dict[str, 
     for name in listing.filter_by:
         if (value := getattr(asked, name)) is not None:
             values[f"is_{name}"] = value
+    avoid_trigrams(db, listing, asked, values)
     return values
 
 

@@ -159,8 +159,6 @@ def language_of(connection: Connection, table: str) -> Language:
 
 
 kinds = WeakKeyDictionary[Engine, dict[str, str]]()
-
-
 has_fts = WeakKeyDictionary[Engine, dict[str, bool]]()
 
 

@@ -18,64 +18,55 @@ from alembic.util import DispatchPriority
 from core import fts, revisions, searches, tables
 
 
-@Operations.register_operation("create_search_index")
-class CreateSearchIndex(MigrateOperation):
-    """Create the index of the texts in these columns."""
+class SearchIndex(MigrateOperation):
+    """What is to be done with the index of the texts in some columns of a table."""
+
+    name: str  # of the operation
+    opposite: str  # the name of the one that takes it back
 
     def __init__(self, table: str, columns: tuple[str, ...]) -> None:
         self.table = table
         self.columns = columns
 
     @classmethod
-    def create_search_index(cls, operations: Operations, table: str, *columns: str) -> None:
-        """Do what `op.create_search_index("product", "name")` says."""
+    def run(cls, operations: Operations, table: str, *columns: str) -> None:
+        """Do what `op.create_search_index("product", "name")` says, or another of these."""
         operations.invoke(cls(table, columns))
 
     def reverse(self) -> MigrateOperation:
         """Return what takes it back."""
-        return DropSearchIndex(self.table, self.columns)
+        (taken_back,) = (
+            each for each in SearchIndex.__subclasses__() if each.name == self.opposite
+        )
+        return taken_back(self.table, self.columns)
 
 
-@Operations.register_operation("drop_search_index")
-class DropSearchIndex(CreateSearchIndex):
+@Operations.register_operation("create_search_index", "run")
+class CreateSearchIndex(SearchIndex):
+    """Create that of PostgreSQL."""
+
+    name, opposite = "create_search_index", "drop_search_index"
+
+
+@Operations.register_operation("drop_search_index", "run")
+class DropSearchIndex(SearchIndex):
     """Drop it."""
 
-    @classmethod
-    def drop_search_index(cls, operations: Operations, table: str, *columns: str) -> None:
-        """Do what `op.drop_search_index("product", "name")` says."""
-        operations.invoke(cls(table, columns))
-
-    def reverse(self) -> MigrateOperation:
-        """Return what takes it back."""
-        return CreateSearchIndex(self.table, self.columns)
+    name, opposite = "drop_search_index", "create_search_index"
 
 
-@Operations.register_operation("create_fts_index")
-class CreateFtsIndex(CreateSearchIndex):
+@Operations.register_operation("create_fts_index", "run")
+class CreateFtsIndex(SearchIndex):
     """Create that of SQLite."""
 
-    @classmethod
-    def create_fts_index(cls, operations: Operations, table: str, *columns: str) -> None:
-        """Do what `op.create_fts_index("product", "name")` says."""
-        operations.invoke(cls(table, columns))
-
-    def reverse(self) -> MigrateOperation:
-        """Return what takes it back."""
-        return DropFtsIndex(self.table, self.columns)
+    name, opposite = "create_fts_index", "drop_fts_index"
 
 
-@Operations.register_operation("drop_fts_index")
-class DropFtsIndex(CreateSearchIndex):
+@Operations.register_operation("drop_fts_index", "run")
+class DropFtsIndex(SearchIndex):
     """Drop it."""
 
-    @classmethod
-    def drop_fts_index(cls, operations: Operations, table: str, *columns: str) -> None:
-        """Do what `op.drop_fts_index("product", "name")` says."""
-        operations.invoke(cls(table, columns))
-
-    def reverse(self) -> MigrateOperation:
-        """Return what takes it back."""
-        return CreateFtsIndex(self.table, self.columns)
+    name, opposite = "drop_fts_index", "create_fts_index"
 
 
 @Operations.implementation_for(CreateSearchIndex)
@@ -110,21 +101,10 @@ def drop_fts(operations: Operations, index: DropFtsIndex) -> None:
             operations.execute(statement)
 
 
-NAMES = {
-    CreateSearchIndex: "create_search_index",
-    DropSearchIndex: "drop_search_index",
-    CreateFtsIndex: "create_fts_index",
-    DropFtsIndex: "drop_fts_index",
-}
-
-
-@renderers.dispatch_for(CreateSearchIndex)
-@renderers.dispatch_for(DropSearchIndex)
-@renderers.dispatch_for(CreateFtsIndex)
-@renderers.dispatch_for(DropFtsIndex)
-def render(context: AutogenContext, index: CreateSearchIndex) -> str:
+@renderers.dispatch_for(SearchIndex)
+def render(context: AutogenContext, index: SearchIndex) -> str:
     names = ", ".join(map(repr, (index.table, *index.columns)))
-    return f"op.{NAMES[type(index)]}({names})"
+    return f"op.{index.name}({names})"
 
 
 @comparators.dispatch_for("schema", priority=DispatchPriority.LAST)

