@@ -23,7 +23,7 @@ from core.responses import (
     root,
     row_response,
 )
-from core.sessions import new_connection, read_only, searches
+from core.sessions import new_connection, read_only, searches, writes_once
 from core.startup import create_app
 from database import SessionDep
 from models import User
@@ -93,6 +93,7 @@ def read_user(request: Request, user_id: UserId, db: SessionDep) -> Response:
     response_model=UserRead,
     responses=answers.created_as_200,
 )
+@writes_once
 def create_user(request: Request, body: UserBody, db: SessionDep) -> Response:
     """Create a user."""
     user = crud.create_user(db, body)

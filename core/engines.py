@@ -12,10 +12,12 @@ from weakref import WeakSet
 from sqlalchemy import (
     URL,
     AsyncAdaptedQueuePool,
+    Connection,
     Engine,
     NullPool,
     PoolProxiedConnection,
     QueuePool,
+    Select,
     create_engine,
     event,
     make_url,
@@ -31,7 +33,7 @@ from sqlalchemy.exc import (
 
 from core.columns import hold_values, json_text
 from core.ids import IdsBehindError, is_of_primary_key, sequence_behind
-from core.sessions import connections_of
+from core.sessions import WRITES_ONCE, connections_of
 from core.sqlite import (
     LOCK_LIMIT,
     OwnCompiler,
@@ -53,6 +55,14 @@ from core.sqlstates import (
 log = logging.getLogger(__name__)
 
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
+WRITES_MORE = (
+    "A @writes_once endpoint has written, or locked rows, and goes on. On PostgreSQL, what it "
+    "wrote is there: take @writes_once away from above it, and all of it is one transaction"
+)
+WRITES_IN_VAIN = (
+    "A @writes_once endpoint has written, and does not commit. On PostgreSQL, what it wrote is "
+    "there: take @writes_once away from above it, and nothing is"
+)
 IN_LOOP = (
     "A lock was not free within 20 ms, and async def code cannot wait for it: everybody else would "
     "wait as well. Write def instead of async def for what uses a session"
@@ -61,6 +71,7 @@ NO_CONNECTION = (
     "No connection is free, and async def code cannot wait for one. Close the session of a "
     "middleware before it calls the app; write def instead of async def for what uses a session"
 )
+WRITTEN = "written"  # in the info of a connection: the last transaction that has written
 LOOP_LIMIT = 20  # milliseconds
 POOL_SIZE = 10  # connections, in each of the two pools of a process
 RECYCLE = 60  # seconds after which a connection to a replica is made anew
@@ -133,6 +144,7 @@ def number_on(context: ExceptionContext) -> None:
     error, engine = context.original_exception, context.engine
     if engine is None or not is_of_primary_key(error):
         return
+    engine = engine.get_execution_options().get(WRITES_ONCE, engine)
     with unpooled_engine(engine).begin() as connection:
         said = sequence_behind(connection, error)
     if said:
@@ -252,6 +264,7 @@ def new_engine(url: str | URL, *, debug: bool = False, replica: str = "", **more
         "read_engine": read_engine,
         "unbounded_engine": unbounded_engine,
         "unpooled_engine": unpooled_engine,
+        "autocommit_engine": autocommit_engine,
         "replica": replica,
     }
     more["execution_options"] = twins | more.get("execution_options", {})
@@ -390,6 +403,47 @@ def unpooled_engine(engine: Engine) -> Engine:
     of_the_pool = ("pool_size", "pool_timeout", "max_overflow")
     others = {name: option for name, option in options.items() if name not in of_the_pool}
     return twin_of(engine, create_engine(engine.url, poolclass=NullPool, **others))
+
+
+@cache
+def autocommit_engine(engine: Engine) -> Engine:
+    """Return an engine with the connections of `engine`, for what writes once.
+
+    On PostgreSQL, unless there is a pooler, no transaction is begun and none committed, which
+    leaves one round trip of three. Whoever relies on one is told so, on SQLite too.
+    """
+    own = engine.execution_options(**{WRITES_ONCE: engine})
+    event.listen(own, "before_cursor_execute", refuse_more)
+    event.listen(own, "after_cursor_execute", note_write)
+    event.listen(own, "rollback", explain_write_in_vain)
+    return own
+
+
+def has_written(connection: Connection) -> bool:
+    """Tell whether the transaction of a `@writes_once` endpoint has had its write."""
+    transaction = connection.get_transaction()  # none yet while it begins
+    return transaction is not None and connection.info.get(WRITTEN) is transaction
+
+
+def refuse_more(connection: Connection, *_: Any) -> None:
+    """Raise InvalidRequestError if a statement follows a write."""
+    if has_written(connection):
+        raise InvalidRequestError(WRITES_MORE)
+
+
+def note_write(
+    connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool
+) -> None:
+    """Note that there was a write; whatever is no SELECT may be one."""
+    statement = context.invoked_statement
+    if not isinstance(statement, Select) or statement._for_update_arg is not None:
+        connection.info[WRITTEN] = connection.get_transaction()
+
+
+def explain_write_in_vain(connection: Connection) -> None:
+    """Say in the log that a write cannot be taken back."""
+    if not connection.invalidated and has_written(connection):
+        log.error(WRITES_IN_VAIN)
 
 
 def close_all(engine: Engine) -> None:

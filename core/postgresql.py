@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.columns import say
+from core.sessions import WRITES_ONCE
 
 log = logging.getLogger(__name__)
 
@@ -340,12 +341,16 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
 
 
 def set_local_limits(connection: Connection) -> None:
-    """Let whatever is set behind a pooler last as long as the transaction, as it begins."""
+    """Begin a transaction: behind a pooler, whatever is set lasts as long as it does."""
     own = connection.get_execution_options()
-    if not connection.info[POOLED] or own.get("isolation_level") == "AUTOCOMMIT":
+    driver: Any = connection.connection.dbapi_connection
+    if not connection.info[POOLED]:
+        if WRITES_ONCE in own and not (driver.autocommit or driver.isolation_level):
+            driver.autocommit = connection.info[WRITES_ONCE] = True
+        return
+    if own.get("isolation_level") == "AUTOCOMMIT":
         return  # somebody wants no transaction, for VACUUM
     local: list[str] = connection.info[LOCAL]
-    driver: Any = connection.connection.dbapi_connection
     if own.keys().isdisjoint(OF_BEGIN):
         # They go with BEGIN in one message. psycopg would say a BEGIN of its own first.
         driver.autocommit = True
@@ -357,5 +362,6 @@ def set_local_limits(connection: Connection) -> None:
 
 def begin_by_itself(connection: Any, record: ConnectionPoolEntry) -> None:
     """Let a script that asks the pool for a connection have psycopg's transactions."""
-    if connection and record.info.get(POOLED) and not record.info[READS]:
+    changed = record.info.get(POOLED) or record.info.pop(WRITES_ONCE, False)
+    if connection and changed and not record.info[READS]:
         connection.autocommit = False

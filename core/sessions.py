@@ -36,7 +36,12 @@ GONE = "client_gone"  # in the scope of a request
 LOOK = 0.1  # seconds after which it is looked whether a client has hung up
 THREADS = 40  # in which FastAPI runs endpoints, unless it is told otherwise
 
-USED_EARLY = "get_db has used its session before the yield: no @read_only and no WebSocket with it"
+WRITES_ONCE = "writes_once"  # a kind of session, and an option of its engine
+
+USED_EARLY = (
+    "get_db has used its session before the yield: no @read_only, no @writes_once and no "
+    "WebSocket with it"
+)
 ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -53,6 +58,17 @@ def read_only(endpoint: Endpoint) -> Endpoint:
     never waits for those who write. A write is an InvalidRequestError that says so.
     """
     endpoint.__dict__["session_kind"] = "read_only"
+    return endpoint
+
+
+def writes_once(endpoint: Endpoint) -> Endpoint:
+    """Say that an endpoint writes with a single statement, which is its last.
+
+    On PostgreSQL, its session needs one round trip for a statement instead of three: each is a
+    transaction by itself. Whatever follows a write, or a SELECT that locks rows, is an
+    InvalidRequestError that says so.
+    """
+    endpoint.__dict__["session_kind"] = WRITES_ONCE
     return endpoint
 
 
@@ -87,6 +103,8 @@ def kind_of(connection: HTTPConnection) -> str:
     marked: str | None = getattr(endpoint, "session_kind", None)
     # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
     # On SQLite, a GET waits in a queue of its own, since most of them only read.
+    if is_async(endpoint) and marked == WRITES_ONCE:
+        marked = None  # in the event loop, a transaction begins with how long it may wait
     if marked or connection.scope.get("method") in ("GET", "HEAD"):
         return marked or "get"
     return "async_write" if is_async(endpoint) else "write"
@@ -294,7 +312,7 @@ def twin(kind: str) -> Callable[[Engine], Engine]:
     """Return what finds the engine for a kind of work: one by core/engines.py, or the same one.
 
     Kinds are `read_engine`, which only reads, `unbounded_engine`, which has a connection for
-    everybody, and `unpooled_engine`, which has a new one each time.
+    everybody, `unpooled_engine`, which has a new one each time, and `autocommit_engine`.
     """
 
     def find(engine: Engine) -> Engine:
@@ -306,7 +324,7 @@ def twin(kind: str) -> Callable[[Engine], Engine]:
 
 
 read_engine, unbounded_engine = twin("read_engine"), twin("unbounded_engine")
-unpooled_engine = twin("unpooled_engine")
+unpooled_engine, autocommit_engine = twin("unpooled_engine"), twin("autocommit_engine")
 
 
 def connections_of(engine: Engine) -> int:
@@ -328,7 +346,8 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
     }
     if read_engine(engine) is engine:  # everybody waits in a single line, as in memory
         kinds = ("write", "async_write", "get", "read_only", "search", "new_connection")
-        return dict.fromkeys(kinds, write) | endless
+        alone = {WRITES_ONCE: write._replace(engine_for=autocommit_engine)}
+        return dict.fromkeys(kinds, write) | alone | endless
     if engine.name == "sqlite" and connections > 2:
         # SQLite has one writer at a time. If ten requests try at once, some of them try in vain
         # again and again: the slowest 1 % take 255 to 355 ms instead of 50 to 54. So two may try.
@@ -340,6 +359,7 @@ def lanes_of(engine: Engine) -> dict[str, Lane]:
     readers = connections_of(read_engine(engine)) - SEARCHES
     return {
         "write": write,
+        WRITES_ONCE: write._replace(engine_for=autocommit_engine),
         "async_write": async_write,
         "get": get,
         "read_only": Lane(Queue("read_only", readers), read_engine),

@@ -26,9 +26,11 @@ from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import (
     Engine,
+    Executable,
     QueuePool,
     StaticPool,
     create_engine,
+    delete,
     event,
     exc,
     func,
@@ -42,9 +44,9 @@ from starlette.requests import HTTPConnection
 import core.engines
 import core.sessions
 import database
-from core.engines import new_engine, read_engine, unpooled_engine
+from core.engines import autocommit_engine, new_engine, read_engine, unpooled_engine
 from core.errors import HANDLERS
-from core.sessions import Queue, in_turn, kind_of, lanes_of, read_only, searches
+from core.sessions import Queue, in_turn, kind_of, lanes_of, read_only, searches, writes_once
 from database import SessionDep, SessionLocal, get_db
 from main import app
 from models import User
@@ -224,6 +226,109 @@ def test_the_kind_is_up_to_the_endpoint(engine: Engine) -> None:
     client = TestClient(own)
     assert client.get("/read").json() is True
     assert client.get("/write").json() is client.post("/write").json() is True
+
+
+# ---- An endpoint that writes once
+
+
+def test_what_writes_once_is_no_transaction_on_postgresql(engine: Engine) -> None:
+    """What it writes is there at once, also for others; and before it, it may read."""
+    own = FastAPI()
+
+    @own.post("/")
+    @writes_once
+    def write(db: SessionDep) -> int:
+        assert db.get(User, 1) is None
+        db.execute(insert(User), ADA)
+        seen = number_of_users()
+        db.commit()
+        return seen
+
+    assert TestClient(own).post("/").json() == (1 if engine.name == "postgresql" else 0)
+    assert number_of_users() == 1
+    with SessionLocal() as db:  # with the same connection
+        db.add(User(**BOB))
+        db.flush()
+    assert number_of_users() == 1
+    assert_all_returned(engine)
+
+
+@pytest.mark.parametrize("first", [insert(User).values(ADA), select(User).with_for_update()])
+def test_what_writes_once_does_not_go_on(engine: Engine, first: Executable) -> None:
+    """Otherwise half of it would be there if the other half fails."""
+    own = FastAPI()
+
+    @own.post("/")
+    @writes_once
+    def write(db: SessionDep) -> None:
+        db.execute(first)
+        db.execute(insert(User), BOB)
+
+    with pytest.raises(exc.InvalidRequestError, match="take @writes_once away"):
+        TestClient(own).post("/")
+    with SessionLocal() as db:
+        assert db.scalar(select(User).filter_by(**BOB)) is None
+    assert_all_returned(engine)
+
+
+def test_what_writes_once_and_does_not_commit(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = FastAPI(exception_handlers=HANDLERS)
+
+    @own.post("/{name}")
+    @writes_once
+    def write(name: str, db: SessionDep) -> None:
+        db.execute(insert(User), ADA | {"name": name})
+        if name == "commit":
+            db.commit()
+
+    client = TestClient(own)
+    assert client.post("/commit").status_code == 200
+    assert client.post("/commit").status_code == 409  # nothing was written
+    assert "@writes_once" not in caplog.text
+    with SessionLocal.begin() as db:
+        db.execute(delete(User))
+    client.post("/forget")
+    assert "what it wrote is there: take @writes_once away" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_what_writes_once_and_loses_its_connection(engine: Engine) -> None:
+    own = FastAPI(exception_handlers=HANDLERS)
+
+    @own.post("/")
+    @writes_once
+    def write(db: SessionDep) -> None:
+        db.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    assert TestClient(own).post("/").status_code == 503
+    assert TestClient(app).post("/user", json=ADA).status_code == 200
+
+
+def test_what_writes_once_in_the_event_loop_is_a_transaction(engine: Engine) -> None:
+    """It has to begin with how long it may wait there."""
+    own = FastAPI()
+
+    @own.post("/")
+    @writes_once
+    async def write(db: SessionDep) -> bool:
+        return db.get_bind() is engine
+
+    assert TestClient(own).post("/").json() is True
+
+
+def test_what_writes_once_with_an_isolation_level(url: str) -> None:
+    """It stays as it was chosen."""
+    serializable = new_engine(url, isolation_level="SERIALIZABLE")
+    with autocommit_engine(serializable).connect() as connection:
+        connection.execute(text("SELECT 1"))
+        assert connection.get_isolation_level() == "SERIALIZABLE"
+        assert not getattr(connection.connection.driver_connection, "autocommit", False)
+    serializable.dispose()
+
+
+# ---- An endpoint that searches
 
 
 @pytest.mark.parametrize(
@@ -624,7 +729,7 @@ def test_an_override_in_an_app_of_ones_own(engine: Engine, other: "sessionmaker[
 def limits(engine: Engine) -> dict[str, int]:
     """Return how many requests of each kind may have a session at once, but for WebSockets."""
     lanes = lanes_of(engine)
-    del lanes["websocket"], lanes["stream"], lanes["async_write"]
+    del lanes["websocket"], lanes["stream"], lanes["async_write"], lanes["writes_once"]
     for lane in lanes.values():  # no queue lets more through than there are connections
         pool = lane.engine_for(engine).pool
         if isinstance(pool, QueuePool):
@@ -638,7 +743,7 @@ def test_no_more_sessions_than_connections(tmp_path: Path) -> None:
     shared = {"read_only": 8, "search": 2, "new_connection": 1}
     assert limits(postgresql) == {"write": 10, "get": 10} | shared
     lanes = lanes_of(postgresql)
-    assert lanes["write"].queue is lanes["get"].queue
+    assert lanes["write"].queue is lanes["writes_once"].queue is lanes["get"].queue
     pools = [each.pool for each in (postgresql, read_engine(postgresql))]
     connections = sum(pool.size() for pool in pools if isinstance(pool, QueuePool))
     assert connections + lanes["new_connection"].queue.limit == 21  # what docs/production.md says
