@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Connection,
     Enum,
     Index,
     Integer,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     case,
+    event,
     func,
     literal_column,
     or_,
@@ -50,6 +52,7 @@ from core.tables import index_for_searches, table_of
 CHUNK = 1000  # rows that are read at once where all are asked for
 SIZE = bindparam("size", type_=Integer)
 SKIPPED, AFTER = (bindparam(name, type_=BigInteger) for name in ("skipped", "after"))
+NOTHING = "id IS NULL"
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +144,28 @@ def listed(
             Index(free_name(table, columns), *columns)
     # SQLite believes what an ANALYZE has found when there was one row, and would look at all of
     # them, unless there is an index of which it knows nothing. This one never has a row.
-    nothing = text("id IS NULL")
-    Index(f"ix_{table}_none", listing.id, sqlite_where=nothing, postgresql_where=nothing)
+    Index(f"ix_{table}_none", listing.id, sqlite_where=text(NOTHING))
     if search:
         index_for_searches(table, *search, fts=fts)
     listings[table] = listing
+
+
+def leave_empty(table: Table) -> None:
+    """Leave all rows out of that index on PostgreSQL, too.
+
+    As an argument of Index, `postgresql_where` would load the dialect of PostgreSQL with each app
+    on SQLite: 20 ms and 2 MB.
+    """
+    for index in table.indexes:
+        if index.name == f"ix_{table}_none":
+            index.kwargs["postgresql_where"] = text(NOTHING)
+
+
+@event.listens_for(Table, "before_create")
+def choose_indexes(table: Table, connection: Connection, **_: Any) -> None:
+    """Leave all rows out of it where a table is created on PostgreSQL."""
+    if connection.dialect.name == "postgresql":
+        leave_empty(table)
 
 
 def free_name(table: Table, columns: Sequence[Column[Any]]) -> str | None:

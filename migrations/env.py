@@ -15,12 +15,15 @@ import models
 from core import revisions, tables
 from core.engines import explain
 from core.fts import refill_fts_indexes
+from core.lists import leave_empty
 from core.postgresql import LOCK_LIMIT, set_patience
 from core.revisions import OutdatedError
 from database import Base, engine
 from migrations import searches as searches  # what op.create_search_index() does
 
 WRITTEN = revisions.columns()
+for each in Base.metadata.tables.values():
+    leave_empty(each)  # whichever database a migration is written on
 
 
 def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:

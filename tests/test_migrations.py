@@ -504,6 +504,25 @@ def test_what_autogenerate_writes_works(project: Project) -> None:
         project.alembic(*each)
 
 
+def test_an_index_without_rows_has_none_anywhere(project: Project) -> None:
+    """Also where a migration makes it that has been written on another database."""
+    project.start()
+
+    def conditions() -> list[str]:
+        indexes = inspect(project.engine).get_indexes("user")
+        (options,) = (each["dialect_options"] for each in indexes if each["name"] == "ix_user_none")
+        return [str(value).strip("()") for name, value in options.items() if "where" in name]
+
+    assert conditions() == ["id IS NULL"]
+    project.execute("DROP INDEX ix_user_none")
+    project.alembic("revision", "--autogenerate", "-m", "index")
+    (written,) = (project.folder / "versions").glob("*_index_*.py")
+    for name in ("sqlite", "postgresql"):
+        assert f"{name}_where=sa.text('id IS NULL')" in written.read_text()
+    project.alembic("upgrade", "head")
+    assert conditions() == ["id IS NULL"]
+
+
 def impatient(url: str) -> Engine:
     """Return an engine that waits no longer than 100 ms, for a lock or for a statement."""
     options = f"{make_url(url).query['options']} -clock_timeout=100 -cstatement_timeout=100"
@@ -603,8 +622,9 @@ def test_the_revisions_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_start_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
-    """No Alembic, and on SQLite no psycopg."""
-    loaded = "print({'alembic', 'psycopg'} & {*sys.modules})"
+    """No Alembic, and on SQLite nothing of PostgreSQL."""
+    modules = {"alembic", "psycopg", "sqlalchemy.dialects.postgresql"}
+    loaded = f"print({modules} & {{*sys.modules}})"
     script = f"import sys, main; main.database.init_db(); {loaded}"
     for _ in ("on a new database", "and again"):
         assert run_python("-c", script, folder=tmp_path).stdout == "set()\n"
