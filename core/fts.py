@@ -5,7 +5,8 @@ https://www.sqlite.org/fts5.html#the_trigram_tokenizer
 
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Container, Iterable
 from contextlib import closing
 from functools import cache
 from itertools import product
@@ -27,6 +28,7 @@ from core.letters import cases
 
 log = logging.getLogger(__name__)
 
+SAMPLE = 100  # rows
 EVENTS = ("insert", "delete", "update")
 
 
@@ -113,17 +115,29 @@ def match(index: TableClause) -> ColumnElement[bool]:
     return literal_column(f'"{index.name}"').bool_op("MATCH")(bindparam("trigrams", type_=String))
 
 
-def trigrams(wanted: str) -> str | None:
+def common_groups(connection: Connection, name: str) -> frozenset[str]:
+    """Return the groups of three letters that more than a tenth of the newest rows have."""
+    newest = f'SELECT * FROM "ix_{name}_search" ORDER BY rowid DESC LIMIT {SAMPLE}'  # noqa: S608
+    counted: Counter[str] = Counter()
+    for row in connection.exec_driver_sql(newest):
+        texts = [text[:1000].lower() for text in row if text]
+        counted.update({text[at : at + 3] for text in texts for at in range(len(text) - 2)})
+    return frozenset(group for group, number in counted.items() if number > SAMPLE / 10)
+
+
+def trigrams(wanted: str, common: Container[str] = ()) -> str | None:
     """Return what MATCH asks for to find at least the rows that have a text, in any case.
 
     These are groups of three letters, one behind the other, since each takes some time to look
-    for. None if the text is too short for the index.
+    for; without those that are common, which take most, if there are others. None if the text is
+    too short for the index.
     """
     # LIKE, which looks for ASCII, takes A for a, as FTS5 does, and no other letters for others.
     others = {} if wanted.isascii() else apart()
-    starts = {*range(0, len(wanted) - 2, 3), len(wanted) - 3} if len(wanted) >= 3 else ()
+    starts = sorted({*range(0, len(wanted) - 2, 3), len(wanted) - 3} if len(wanted) >= 3 else ())
+    rare = [start for start in starts if wanted[start : start + 3].lower() not in common]
     groups = []
-    for start in sorted(starts):
+    for start in rare or starts:
         cases = (others.get(letter, letter) for letter in wanted[start : start + 3])
         spelled = ("".join(letters).replace('"', '""') for letters in product(*cases))
         groups.append("(" + " OR ".join(f'"{each}"' for each in spelled) + ")")

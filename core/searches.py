@@ -10,7 +10,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, String, bindpa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core.fts import has_fts_index, trigrams
+from core.fts import common_groups, has_fts_index, trigrams
 from core.letters import cases
 from core.sqlstates import UNTRANSLATABLE_CHARACTER, sqlstate
 
@@ -159,7 +159,8 @@ def language_of(connection: Connection, table: str) -> Language:
 
 
 kinds = WeakKeyDictionary[Engine, dict[str, str]]()
-has_fts = WeakKeyDictionary[Engine, dict[str, bool]]()
+# The groups of letters that are common in a table with an index of FTS5; None: it has no index.
+common = WeakKeyDictionary[Engine, dict[str, frozenset[str] | None]]()
 
 
 def trigrams_for(db: Session, table: str, wanted: str) -> str | None:
@@ -167,10 +168,13 @@ def trigrams_for(db: Session, table: str, wanted: str) -> str | None:
     bind = db.get_bind()
     if bind.dialect.name != "sqlite":
         return None
-    known = has_fts.setdefault(bind.engine, {})
+    known = common.setdefault(bind.engine, {})
     if table not in known:
-        known[table] = has_fts_index(db.connection(), table)
-    return trigrams(wanted) if known[table] else None
+        connection = db.connection()
+        is_there = has_fts_index(connection, table)
+        known[table] = common_groups(connection, table) if is_there else None
+    groups = known[table]
+    return None if groups is None else trigrams(wanted, groups)
 
 
 def kind_of_search(db: Session, table: str, wanted: str) -> str:

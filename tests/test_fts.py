@@ -14,7 +14,15 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from core import lists, searches
 from core.columns import Id
 from core.engines import close_all, new_engine, read_engine
-from core.fts import create_fts_index, drops, has_fts_index, refill_fts_indexes, trigrams
+from core.fts import (
+    SAMPLE,
+    common_groups,
+    create_fts_index,
+    drops,
+    has_fts_index,
+    refill_fts_indexes,
+    trigrams,
+)
 from core.letters import cases
 from core.lists import listed
 from core.queries import RowsQuery, query_model
@@ -67,12 +75,13 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     close_all(engine)
 
 
+COMMON = frozenset({"com", "exa"})
 AllNotes = query_model("AllNotes", ["id", "title"], [notes.c.done], ["title", "body"], RowsQuery)
 
 
 def found(engine: Engine, *, by_index: bool, **asked: object) -> list[object]:
     """Return some pages of a list, by number and by `after`, and all rows of it."""
-    searches.has_fts[engine] = {"note": by_index}
+    searches.common[engine] = {"note": COMMON if by_index else None}
     with Session(engine) as db:
         pages = [
             notes.page(db, notes.query_model.model_validate(asked | {"page_size": 7} | start))
@@ -132,6 +141,8 @@ def test_each_letter_is_found_in_its_other_case() -> None:
 @pytest.mark.parametrize(
     ("wanted", "asked"),
     [
+        ("COMmon", '("mon")'),
+        ("exacom", '("exa") AND ("com")'),
         ("ab", None),
         ("abc", '("abc")'),
         ("information", '("inf") AND ("orm") AND ("ati") AND ("ion")'),
@@ -141,7 +152,25 @@ def test_each_letter_is_found_in_its_other_case() -> None:
     ],
 )
 def test_what_is_asked_for(wanted: str, asked: str | None) -> None:
-    assert trigrams(wanted) == asked
+    assert trigrams(wanted, COMMON) == asked
+
+
+def test_what_is_common(engine: Engine) -> None:
+    """As the newest rows have it, and not as often as they have it."""
+    newest = [
+        {"title": "Ab abab abab ab", "body": "ends" if number < 10 else None, "done": True}
+        for number in range(SAMPLE)
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(Note), {"title": "Before", "body": "before", "done": True})
+        connection.execute(insert(Note), newest)
+        assert common_groups(connection, "note") == {"ab ", "b a", " ab", "aba", "bab"}
+        connection.execute(update(Note).where(Note.done).values(body="ends"))
+        assert common_groups(connection, "note") > {"end", "nds"}
+    searches.common.clear()
+    with Session(engine) as db:
+        assert searches.trigrams_for(db, "note", "ends") == '("end") AND ("nds")'
+        assert searches.trigrams_for(db, "note", "before Ab") == '("bef") AND ("ore")'
 
 
 def ids(engine: Engine, wanted: str) -> list[int]:
@@ -212,7 +241,7 @@ def test_a_long_text(engine: Engine, wanted: str) -> None:
 
 def test_without_it_each_row_is_looked_at(engine: Engine) -> None:
     expected = ids(engine, "example")
-    searches.has_fts.clear()
+    searches.common.clear()
     with engine.begin() as connection:
         for statement in drops("note"):
             connection.exec_driver_sql(statement)
@@ -222,5 +251,5 @@ def test_without_it_each_row_is_looked_at(engine: Engine) -> None:
         create_fts_index(connection, "note", "title", "body")
         create_fts_index(connection, "note", "title", "body")  # once more
         assert has_fts_index(connection, "note")
-    searches.has_fts.clear()
+    searches.common.clear()
     assert ids(engine, "example") == expected
