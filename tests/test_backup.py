@@ -3,9 +3,11 @@
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -132,3 +134,9 @@ def test_a_database_that_is_no_file(
     monkeypatch.setenv("DATABASE_URL", "postgresql://u@h/x")
     said = "failed: DATABASE_URL is no path of an SQLite file: see docs/production.md"
     assert backup("create", "x") == said
+
+
+def test_as_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["core.backup"])
+    with pytest.raises(SystemExit, match=r"core\.backup create"):
+        run_path(str(core.backup.__file__), run_name="__main__")

@@ -1,5 +1,6 @@
 """Settings, engine and sessions."""
 
+import logging
 import re
 import sqlite3
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_a_start_without_a_database_says_why(
     assert len(errors) == 1
     assert errors[0].startswith("Database error: cannot use ")
     assert "secret" not in caplog.text
+
+
+def test_one_message_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """The traceback of a start that fails, which uvicorn writes after the line that says why."""
+    log = logging.getLogger("one")
+    core.startup.leave_out_next(log)
+    for message in ("first", "second"):
+        log.error(message)
+    assert caplog.messages == ["second"]
 
 
 def test_an_import_touches_no_database(tmp_path: Path) -> None:

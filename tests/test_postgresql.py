@@ -3,10 +3,11 @@
 import asyncio
 from typing import Any
 from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy.exc import NotSupportedError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from core.engines import engine_options, new_engine, with_events
@@ -51,6 +52,17 @@ def test_a_direct_connection_costs_one_question(
         assert statements == ["SELECT 1"]
     assert caplog.text == ""
     engine.dispose()
+
+
+def test_a_database_without_an_encoding(postgresql: str) -> None:
+    admin = create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    name = f"ascii_{uuid4().hex}"
+    with admin.connect() as connection:
+        options = "ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"
+        connection.exec_driver_sql(f"CREATE DATABASE {name} {options}")
+        with pytest.raises(NotSupportedError, match="its encoding is SQL_ASCII"):
+            new_engine(make_url(postgresql).set(database=name)).connect()
+        connection.exec_driver_sql(f"DROP DATABASE {name}")  # nobody is connected
 
 
 def test_a_server_that_does_not_answer(new_postgresql: str) -> None:
