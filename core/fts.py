@@ -103,8 +103,20 @@ def refill_fts_indexes(connection: Connection) -> None:
     tables = {*connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'table'"))}
     for name in tables:
         if is_fts(connection, name) and not has_fts_index(connection, name):
-            columns = connection.exec_driver_sql(f'PRAGMA table_info("ix_{name}_search")')
-            create_fts_index(connection, name, *(each.name for each in columns))
+            columns, of_index = (
+                [each.name for each in connection.exec_driver_sql(f'PRAGMA table_info("{of}")')]
+                for of in (name, f"ix_{name}_search")
+            )
+            if set(of_index) <= set(columns):
+                create_fts_index(connection, name, *of_index)
+            else:  # its triggers would refuse each write
+                for statement in drops(name):
+                    connection.exec_driver_sql(statement)
+                log.warning(
+                    "The index of searches of %s is gone, with a column of it: "
+                    "alembic revision --autogenerate makes another",
+                    name,
+                )
 
 
 # ---- What is asked of it

@@ -3,6 +3,7 @@
 import ast
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,23 +21,26 @@ def files() -> Iterator[ast.Module]:
         yield ast.parse(path.read_text(encoding="utf-8"))
 
 
+def revision_in(file: ast.Module) -> tuple[str, set[str]]:
+    """Return the revision of a file, and those that it follows."""
+    values = {}
+    for line in file.body:
+        match line:  # as revision = "..." or as revision: str = "..."
+            case (
+                ast.Assign(targets=[ast.Name(name)], value=ast.expr() as value)
+                | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
+            ) if name in ("revision", "down_revision"):
+                values[name] = ast.literal_eval(value)
+    before = values["down_revision"] or ()  # None for the first one, two after a merge
+    return values["revision"], {before} if isinstance(before, str) else set(before)
+
+
 def followed() -> dict[str, set[str]]:
     """Return the revisions that this code knows, each with those that it follows.
 
     Raises OutdatedError if a file is missing.
     """
-    found: dict[str, set[str]] = {}
-    for file in files():
-        values = {}
-        for line in file.body:
-            match line:  # as revision = "..." or as revision: str = "..."
-                case (
-                    ast.Assign(targets=[ast.Name(name)], value=ast.expr() as value)
-                    | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
-                ) if name in ("revision", "down_revision"):
-                    values[name] = ast.literal_eval(value)
-        before = values["down_revision"] or ()  # None for the first one, two after a merge
-        found[values["revision"]] = {before} if isinstance(before, str) else set(before)
+    found = dict(map(revision_in, files()))
     lost = set().union(*found.values()) - found.keys()
     if lost:
         missing = f"migrations/versions lacks {min(lost)}, which others follow"
@@ -91,10 +95,12 @@ def searches(kind: str = "search") -> dict[str, tuple[str, ...]]:
     `kind` is "search" for that of PostgreSQL, "fts" for that of SQLite.
     """
     found: dict[str, tuple[str, ...]] = {}
+    by_revision = {revision_in(file)[0]: file for file in files()}
+    in_order = TopologicalSorter(followed()).static_order()  # and not by the names of the files
     upgrades = (
         part
-        for file in files()
-        for part in file.body
+        for revision in in_order
+        for part in by_revision[revision].body
         if isinstance(part, ast.FunctionDef) and part.name == "upgrade"
     )
     for call in (call for upgrade in upgrades for call in calls_in(upgrade)):

@@ -33,6 +33,10 @@ class SearchIndex(MigrateOperation):
         """Do what `op.create_search_index("product", "name")` says, or another of these."""
         operations.invoke(cls(table, columns))
 
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return what `alembic check` says of it."""
+        return self.name, self.table, *self.columns
+
     def reverse(self) -> MigrateOperation:
         """Return what takes it back."""
         (taken_back,) = (

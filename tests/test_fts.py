@@ -220,6 +220,21 @@ def test_a_copied_table_gets_it_back(engine: Engine) -> None:
     assert ids(engine, "a copy") == [3]
 
 
+def test_a_copy_without_a_column_of_it_has_none(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Triggers that name what is not there would refuse each write."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE copy AS SELECT id, title, body AS text FROM note")
+        connection.exec_driver_sql("DROP TABLE note")
+        connection.exec_driver_sql("ALTER TABLE copy RENAME TO note")
+        refill_fts_indexes(connection)
+        assert not has_fts_index(connection, "note")
+        connection.exec_driver_sql("INSERT INTO note VALUES (0, 'title', 'text')")
+        refill_fts_indexes(connection)
+    assert caplog.text.count("alembic revision --autogenerate makes another") == 1
+
+
 def test_a_table_of_that_name_is_left_alone(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -392,6 +392,8 @@ def test_an_index_of_fts5(project: Project) -> None:
     project.start()
     project.add_users("ada@example.com")
     core.tables.searched_by_fts[project.metadata.tables["user"]] = ("name", "email")
+    with pytest.raises(SystemExit, match=r"\('create_fts_index', 'user', 'name', 'email'\)"):
+        project.alembic("check")
     project.alembic("revision", "--autogenerate", "-m", "fts", "--rev-id", "f" * 12)
     (written,) = (project.folder / "versions").glob("*_fts_*.py")
     assert "op.create_fts_index('user', 'name', 'email')" in written.read_text()
@@ -619,6 +621,23 @@ def test_the_revisions_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for migration in script.walk_revisions()
     }
     assert {FIRST, SECOND, "c" * 12} <= revisions.followed().keys()
+
+
+def test_the_last_revision_tells_which_searches_have_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they follow each other, and not as their files are named."""
+    (tmp_path / "versions").mkdir()
+    monkeypatch.setattr(revisions, "MIGRATIONS", tmp_path)
+    create, drop = 'op.create_fts_index("note", "title")', 'op.drop_fts_index("note", "title")'
+    before = None
+    for number, (name, what) in enumerate([("d", create), ("b", drop), ("c", create), ("a", drop)]):
+        (tmp_path / "versions" / f"{name}.py").write_text(
+            f"revision = {str(number)!r}\ndown_revision = {before!r}\n\n\n"
+            f"def upgrade():\n    {what}\n"
+        )
+        before = str(number)
+        assert revisions.searches("fts") == ({"note": ("title",)} if what == create else {})
 
 
 def test_a_start_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
