@@ -17,7 +17,6 @@ from sqlalchemy import (
     NullPool,
     PoolProxiedConnection,
     QueuePool,
-    Select,
     create_engine,
     event,
     make_url,
@@ -33,7 +32,7 @@ from sqlalchemy.exc import (
 
 from core.columns import hold_values, json_text
 from core.ids import IdsBehindError, is_of_primary_key, sequence_behind
-from core.sessions import WRITES_ONCE, connections_of
+from core.sessions import WRITES_ONCE, connections_of, plain
 from core.sqlite import (
     LOCK_LIMIT,
     OwnCompiler,
@@ -56,12 +55,12 @@ log = logging.getLogger(__name__)
 
 READ_ONLY = "A @read_only endpoint cannot write: take @read_only away from above it"
 WRITES_MORE = (
-    "A @writes_once endpoint has written, or locked rows, and goes on. On PostgreSQL, what it "
-    "wrote is there: take @writes_once away from above it, and all of it is one transaction"
+    "A @writes_once endpoint has inserted a row, and goes on. On PostgreSQL, the row is there: "
+    "take @writes_once away from above it, and all of it is one transaction"
 )
 WRITES_IN_VAIN = (
-    "A @writes_once endpoint has written, and does not commit. On PostgreSQL, what it wrote is "
-    "there: take @writes_once away from above it, and nothing is"
+    "A @writes_once endpoint has inserted a row, and does not commit. On PostgreSQL, the row is "
+    "there: take @writes_once away from above it, and it is not"
 )
 IN_LOOP = (
     "A lock was not free within 20 ms, and async def code cannot wait for it: everybody else would "
@@ -71,7 +70,10 @@ NO_CONNECTION = (
     "No connection is free, and async def code cannot wait for one. Close the session of a "
     "middleware before it calls the app; write def instead of async def for what uses a session"
 )
-WRITTEN = "written"  # in the info of a connection: the last transaction that has written
+# In the info of a connection: a transaction, and whether it has begun, or sent an INSERT without
+# a BEGIN, which has inserted a row.
+STAGE = "stage"
+BEGUN, ALONE, INSERTED = "begun", "alone", "inserted"
 LOOP_LIMIT = 20  # milliseconds
 POOL_SIZE = 10  # connections, in each of the two pools of a process
 RECYCLE = 60  # seconds after which a connection to a replica is made anew
@@ -144,8 +146,7 @@ def number_on(context: ExceptionContext) -> None:
     error, engine = context.original_exception, context.engine
     if engine is None or not is_of_primary_key(error):
         return
-    engine = engine.get_execution_options().get(WRITES_ONCE, engine)
-    with unpooled_engine(engine).begin() as connection:
+    with unpooled_engine(plain(engine)).begin() as connection:
         said = sequence_behind(connection, error)
     if said:
         log.warning("Ids: %s", said)
@@ -407,42 +408,53 @@ def unpooled_engine(engine: Engine) -> Engine:
 
 @cache
 def autocommit_engine(engine: Engine) -> Engine:
-    """Return an engine with the connections of `engine`, for what writes once.
+    """Return an engine with the connections of `engine`, for what inserts a row and nothing else.
 
-    On PostgreSQL, unless there is a pooler, no transaction is begun and none committed, which
-    leaves one round trip of three. Whoever relies on one is told so, on SQLite too.
+    On PostgreSQL, an INSERT of one row that comes first in a transaction is sent without BEGIN, and
+    is committed by itself: one round trip instead of three. Whatever comes first otherwise begins
+    a transaction, as ever. To go on after such an INSERT is an error, on SQLite too, so that nobody
+    relies on a transaction that is not there.
     """
     own = engine.execution_options(**{WRITES_ONCE: engine})
-    event.listen(own, "before_cursor_execute", refuse_more)
-    event.listen(own, "after_cursor_execute", note_write)
+    event.listen(own, "before_cursor_execute", send_insert_alone)
+    event.listen(own, "after_cursor_execute", note_insert)
     event.listen(own, "rollback", explain_write_in_vain)
     return own
 
 
-def has_written(connection: Connection) -> bool:
-    """Tell whether the transaction of a `@writes_once` endpoint has had its write."""
-    transaction = connection.get_transaction()  # none yet while it begins
-    return transaction is not None and connection.info.get(WRITTEN) is transaction
+def stage_of(connection: Connection) -> str:
+    """Return how far the transaction of a `@writes_once` endpoint is."""
+    transaction, stage = connection.info.get(STAGE, (None, ""))
+    return stage if transaction is connection.get_transaction() else ""
 
 
-def refuse_more(connection: Connection, *_: Any) -> None:
-    """Raise InvalidRequestError if a statement follows a write."""
-    if has_written(connection):
-        raise InvalidRequestError(WRITES_MORE)
-
-
-def note_write(
+def send_insert_alone(
     connection: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool
 ) -> None:
-    """Note that there was a write; whatever is no SELECT may be one."""
-    statement = context.invoked_statement
-    if not isinstance(statement, Select) or statement._for_update_arg is not None:
-        connection.info[WRITTEN] = connection.get_transaction()
+    """Send an INSERT without BEGIN if it comes first; raise InvalidRequestError if more follows."""
+    before, transaction = stage_of(connection), connection.get_transaction()
+    if before == INSERTED:
+        raise InvalidRequestError(WRITES_MORE)
+    if transaction is None or before == BEGUN:  # None: it is what the transaction begins with
+        return
+    one_row = context.isinsert and len(context.compiled_parameters) == 1
+    alone = one_row and before != ALONE  # where it is, that has inserted nothing
+    if connection.dialect.name == "postgresql":
+        from core.postgresql import send_alone
+
+        alone = send_alone(connection, alone)
+    connection.info[STAGE] = transaction, ALONE if alone else BEGUN
+
+
+def note_insert(connection: Connection, cursor: Any, *_: Any) -> None:
+    """Note that a row is there, which no rollback takes away."""
+    if stage_of(connection) == ALONE and cursor.rowcount != 0:
+        connection.info[STAGE] = connection.get_transaction(), INSERTED
 
 
 def explain_write_in_vain(connection: Connection) -> None:
-    """Say in the log that a write cannot be taken back."""
-    if not connection.invalidated and has_written(connection):
+    """Say in the log that it is not taken away."""
+    if not connection.invalidated and stage_of(connection) == INSERTED:
         log.error(WRITES_IN_VAIN)
 
 

@@ -341,16 +341,12 @@ def with_limits(engine: Engine, *, statement: int = STATEMENT_LIMIT, reads: bool
 
 
 def set_local_limits(connection: Connection) -> None:
-    """Begin a transaction: behind a pooler, whatever is set lasts as long as it does."""
+    """Let whatever is set behind a pooler last as long as the transaction, as it begins."""
     own = connection.get_execution_options()
-    driver: Any = connection.connection.dbapi_connection
-    if not connection.info[POOLED]:
-        if WRITES_ONCE in own and not (driver.autocommit or driver.isolation_level):
-            driver.autocommit = connection.info[WRITES_ONCE] = True
-        return
-    if own.get("isolation_level") == "AUTOCOMMIT":
+    if not connection.info[POOLED] or own.get("isolation_level") == "AUTOCOMMIT":
         return  # somebody wants no transaction, for VACUUM
     local: list[str] = connection.info[LOCAL]
+    driver: Any = connection.connection.dbapi_connection
     if own.keys().isdisjoint(OF_BEGIN):
         # They go with BEGIN in one message. psycopg would say a BEGIN of its own first.
         driver.autocommit = True
@@ -365,3 +361,19 @@ def begin_by_itself(connection: Any, record: ConnectionPoolEntry) -> None:
     changed = record.info.get(POOLED) or record.info.pop(WRITES_ONCE, False)
     if connection and changed and not record.info[READS]:
         connection.autocommit = False
+
+
+def send_alone(connection: Connection, alone: bool) -> bool:
+    """Let the next statement be a transaction by itself, or not any more; tell whether it is.
+
+    It is not where a transaction has begun, or is to be one of a special kind.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    sent_alone = connection.info.get(WRITES_ONCE, False)
+    special = driver.isolation_level or driver.read_only or driver.deferrable
+    begun = driver.info.transaction_status != TransactionStatus.IDLE
+    if alone and (begun or special or (driver.autocommit and not sent_alone)):
+        return False
+    if alone != sent_alone:
+        driver.autocommit = connection.info[WRITES_ONCE] = alone
+    return alone

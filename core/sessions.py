@@ -62,11 +62,11 @@ def read_only(endpoint: Endpoint) -> Endpoint:
 
 
 def writes_once(endpoint: Endpoint) -> Endpoint:
-    """Say that an endpoint writes with a single statement, which is its last.
+    """Say that an endpoint inserts one row and commits, and writes nothing else.
 
-    On PostgreSQL, its session needs one round trip for a statement instead of three: each is a
-    transaction by itself. Whatever follows a write, or a SELECT that locks rows, is an
-    InvalidRequestError that says so.
+    On PostgreSQL, if that is all that its session sends, it needs one round trip instead of three:
+    the INSERT is a transaction by itself. If something else comes first, there is a transaction as
+    ever. Whatever follows such an INSERT is an InvalidRequestError that says so.
     """
     endpoint.__dict__["session_kind"] = WRITES_ONCE
     return endpoint
@@ -104,7 +104,7 @@ def kind_of(connection: HTTPConnection) -> str:
     # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
     # On SQLite, a GET waits in a queue of its own, since most of them only read.
     if is_async(endpoint) and marked == WRITES_ONCE:
-        marked = None  # in the event loop, a transaction begins with how long it may wait
+        marked = None  # on SQLite, it takes two places
     if marked or connection.scope.get("method") in ("GET", "HEAD"):
         return marked or "get"
     return "async_write" if is_async(endpoint) else "write"
@@ -308,6 +308,12 @@ class Lane(NamedTuple):
     places: int = 1
 
 
+def plain(engine: Engine) -> Engine:
+    """Return the engine of which this is the `autocommit_engine`, or this one."""
+    found: Engine = engine.get_execution_options().get(WRITES_ONCE, engine)
+    return found
+
+
 def twin(kind: str) -> Callable[[Engine], Engine]:
     """Return what finds the engine for a kind of work: one by core/engines.py, or the same one.
 
@@ -316,6 +322,7 @@ def twin(kind: str) -> Callable[[Engine], Engine]:
     """
 
     def find(engine: Engine) -> Engine:
+        engine = plain(engine)
         make = engine.get_execution_options().get(kind)
         found: Engine = make(engine) if make else engine
         return found
@@ -413,6 +420,8 @@ class Shared:
         """Let the place go to the next in line as soon as the session ends a transaction."""
         if self.holders and isinstance(self.db, Session):
             self.db.info[ANSWERING] = self
+            if isinstance(self.db.bind, Engine) and not self.db.in_transaction():
+                self.db.bind = plain(self.db.bind)  # what its tasks do is not what it has said
 
     def leave_queue(self) -> None:
         """Give the place back: a stream may last for hours. It has connections of its own now."""
@@ -499,6 +508,8 @@ def in_turn(
                 await run_sync(prepare, db.bind)
                 prepared.add(db.bind)
             chosen = lane.engine_for(db.bind)
+            if db.dispatch.before_commit:  # whoever listens there may write, too
+                chosen = plain(chosen)
             if chosen is not db.bind and db.in_transaction():
                 raise exc.InvalidRequestError(USED_EARLY)
             db.bind = chosen

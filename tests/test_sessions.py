@@ -25,18 +25,23 @@ from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import (
+    Connection,
     Engine,
     Executable,
     QueuePool,
     StaticPool,
+    String,
+    cast,
     create_engine,
     delete,
     event,
     exc,
+    false,
     func,
     insert,
     select,
     text,
+    update,
 )
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.requests import HTTPConnection
@@ -44,7 +49,13 @@ from starlette.requests import HTTPConnection
 import core.engines
 import core.sessions
 import database
-from core.engines import autocommit_engine, new_engine, read_engine, unpooled_engine
+from core.engines import (
+    autocommit_engine,
+    new_engine,
+    read_engine,
+    unbounded_engine,
+    unpooled_engine,
+)
 from core.errors import HANDLERS
 from core.sessions import Queue, in_turn, kind_of, lanes_of, read_only, searches, writes_once
 from database import SessionDep, SessionLocal, get_db
@@ -53,6 +64,7 @@ from models import User
 from tests.processes import run_python
 from tests.users import ADA, BOB
 
+NOBODY = select(User.name, User.email).where(false())
 NUMBER_OF_USERS = select(func.count(User.id))
 PastedDep = Annotated[Session, Depends(get_db)]
 
@@ -232,14 +244,14 @@ def test_the_kind_is_up_to_the_endpoint(engine: Engine) -> None:
 
 
 def test_what_writes_once_is_no_transaction_on_postgresql(engine: Engine) -> None:
-    """What it writes is there at once, also for others; and before it, it may read."""
+    """The row is there at once, also for others."""
     own = FastAPI()
 
     @own.post("/")
     @writes_once
     def write(db: SessionDep) -> int:
-        assert db.get(User, 1) is None
-        db.execute(insert(User), ADA)
+        db.add(User(**ADA))
+        db.flush()
         seen = number_of_users()
         db.commit()
         return seen
@@ -253,15 +265,85 @@ def test_what_writes_once_is_no_transaction_on_postgresql(engine: Engine) -> Non
     assert_all_returned(engine)
 
 
-@pytest.mark.parametrize("first", [insert(User).values(ADA), select(User).with_for_update()])
-def test_what_writes_once_does_not_go_on(engine: Engine, first: Executable) -> None:
+@pytest.mark.parametrize(
+    ("first", "many"),
+    [
+        (select(func.count(User.id)), None),
+        (text("SELECT 1"), None),
+        (select(User).with_for_update(), None),
+        (update(User).values(name="Eve"), None),
+        (insert(User), [BOB, {"name": "N", "email": "n@example.com"}]),
+        (insert(User).from_select(["name", "email"], NOBODY), None),
+    ],
+)
+def test_what_comes_before_makes_it_a_transaction(
+    engine: Engine, first: Executable, many: Any
+) -> None:
+    """Then it may do whatever any other does; an INSERT that inserts nothing is as if not there."""
+    own = FastAPI()
+
+    @own.post("/")
+    @writes_once
+    def write(db: SessionDep) -> None:
+        before = number_of_users()
+        db.execute(first, many)
+        db.execute(update(User).values(name="Eve"))
+        with db.begin_nested():
+            db.add(User(**ADA))
+        assert number_of_users() == before
+
+    with SessionLocal.begin() as db:
+        db.add(User(name="There", email="there@example.com"))
+    TestClient(own).post("/")
+    assert number_of_users() == 1
+    with SessionLocal() as db:
+        assert db.scalars(select(User.name)).all() == ["There"]
+    assert_all_returned(engine)
+
+
+def test_what_is_written_before_the_commit_is_part_of_it(engine: Engine) -> None:
+    """As by those who write down what others do."""
+
+    def write_down(db: Session) -> None:
+        assert number_of_users() == 0
+        db.execute(insert(User), BOB)
+
+    event.listen(SessionLocal, "before_commit", write_down)
+    try:
+        assert TestClient(app).post("/user", json=ADA).status_code == 200
+    finally:
+        event.remove(SessionLocal, "before_commit", write_down)
+    assert number_of_users() == 2
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_what_is_set_for_a_transaction_lasts_as_long(engine: Engine) -> None:
+    own = FastAPI()
+
+    @own.post("/")
+    @writes_once
+    def write(db: SessionDep) -> str | None:
+        db.execute(insert(User), ADA)
+        return db.scalar(select(func.current_setting("app.who")))
+
+    def set_who(db: Session, transaction: object, connection: Connection) -> None:
+        connection.execute(select(func.set_config("app.who", "ada", True)))
+
+    event.listen(SessionLocal, "after_begin", set_who)
+    try:
+        assert TestClient(own).post("/").json() == "ada"
+    finally:
+        event.remove(SessionLocal, "after_begin", set_who)
+
+
+def test_what_writes_once_does_not_go_on(engine: Engine) -> None:
     """Otherwise half of it would be there if the other half fails."""
     own = FastAPI()
 
     @own.post("/")
     @writes_once
     def write(db: SessionDep) -> None:
-        db.execute(first)
+        db.execute(insert(User), ADA)
         db.execute(insert(User), BOB)
 
     with pytest.raises(exc.InvalidRequestError, match="take @writes_once away"):
@@ -290,20 +372,46 @@ def test_what_writes_once_and_does_not_commit(
     with SessionLocal.begin() as db:
         db.execute(delete(User))
     client.post("/forget")
-    assert "what it wrote is there: take @writes_once away" in caplog.text
+    assert "the row is there: take @writes_once away" in caplog.text
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_what_writes_once_and_loses_its_connection(engine: Engine) -> None:
     own = FastAPI(exception_handlers=HANDLERS)
+    end = func.pg_terminate_backend(func.pg_backend_pid())
 
     @own.post("/")
     @writes_once
     def write(db: SessionDep) -> None:
-        db.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        db.execute(insert(User).values(name=cast(end, String), email="e@example.com"))
 
     assert TestClient(own).post("/").status_code == 503
     assert TestClient(app).post("/user", json=ADA).status_code == 200
+
+
+def test_what_goes_on_after_it_is_a_transaction(engine: Engine) -> None:
+    """What a task does, which is given the session, is not what the endpoint has said."""
+    own = FastAPI()
+
+    def later(db: Session) -> None:
+        for number in range(2):
+            with db.begin():
+                db.add(User(name="N", email=f"{number}@example.com"))
+                db.flush()
+                db.add(User(name="M", email=f"m{number}@example.com"))
+        binds.append(db.get_bind())
+
+    @own.post("/")
+    @writes_once
+    def write(tasks: BackgroundTasks, db: PastedDep) -> None:
+        db.add(User(**ADA))
+        db.commit()
+        tasks.add_task(later, db)
+
+    binds: list[Any] = []
+    TestClient(own).post("/")
+    assert number_of_users() == 5
+    assert binds == [unbounded_engine(engine)]  # which ends with the app
 
 
 def test_what_writes_once_in_the_event_loop_is_a_transaction(engine: Engine) -> None:
@@ -321,8 +429,9 @@ def test_what_writes_once_in_the_event_loop_is_a_transaction(engine: Engine) -> 
 def test_what_writes_once_with_an_isolation_level(url: str) -> None:
     """It stays as it was chosen."""
     serializable = new_engine(url, isolation_level="SERIALIZABLE")
+    User.metadata.create_all(serializable)
     with autocommit_engine(serializable).connect() as connection:
-        connection.execute(text("SELECT 1"))
+        connection.execute(insert(User), ADA)
         assert connection.get_isolation_level() == "SERIALIZABLE"
         assert not getattr(connection.connection.driver_connection, "autocommit", False)
     serializable.dispose()
