@@ -38,10 +38,7 @@ THREADS = 40  # in which FastAPI runs endpoints, unless it is told otherwise
 
 WRITES_ONCE = "writes_once"  # a kind of session, and an option of its engine
 
-USED_EARLY = (
-    "get_db has used its session before the yield: no @read_only, no @writes_once and no "
-    "WebSocket with it"
-)
+USED_EARLY = "get_db has used its session before the yield: no @read_only and no WebSocket with it"
 ENDED = "This session has ended with its request: open a new one, `with SessionLocal() as db:`"
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -508,8 +505,8 @@ def in_turn(
                 await run_sync(prepare, db.bind)
                 prepared.add(db.bind)
             chosen = lane.engine_for(db.bind)
-            if db.dispatch.before_commit:  # whoever listens there may write, too
-                chosen = plain(chosen)
+            if db.dispatch.before_commit or db.in_transaction():
+                chosen = plain(chosen)  # the INSERT is not all: who listens there may write, too
             if chosen is not db.bind and db.in_transaction():
                 raise exc.InvalidRequestError(USED_EARLY)
             db.bind = chosen

@@ -729,8 +729,14 @@ def test_a_get_db_that_uses_its_session_first(engine: Engine) -> None:
     def read(db: Annotated[Session, Depends(get_db)]) -> None:
         pass
 
+    @own.post("/write")
+    @writes_once
+    def write(db: Annotated[Session, Depends(get_db)]) -> None:
+        db.add_all([User(**ADA), User(**BOB)])
+        db.commit()
+
     client = TestClient(own)
-    assert client.get("/").status_code == 200
+    assert client.get("/").status_code == client.post("/write").status_code == 200
     for _ in range(2):
         with pytest.raises(exc.InvalidRequestError, match="before the yield"):
             client.get("/read")
