@@ -70,8 +70,8 @@ NO_CONNECTION = (
     "No connection is free, and async def code cannot wait for one. Close the session of a "
     "middleware before it calls the app; write def instead of async def for what uses a session"
 )
-# In the info of a connection: a transaction, and whether it has begun, or sent an INSERT without
-# a BEGIN, which has inserted a row.
+# In the info of a connection: a transaction, and whether it has begun, or is an INSERT that is sent
+# without a BEGIN, and then whether that has done its work.
 STAGE = "stage"
 BEGUN, ALONE, INSERTED = "begun", "alone", "inserted"
 LOOP_LIMIT = 20  # milliseconds
@@ -438,7 +438,7 @@ def send_insert_alone(
     if transaction is None or before == BEGUN:  # None: it is what the transaction begins with
         return
     one_row = context.isinsert and len(context.compiled_parameters) == 1
-    alone = one_row and before != ALONE  # where it is, that has inserted nothing
+    alone = one_row and before != ALONE  # where it is, that has failed
     if connection.dialect.name == "postgresql":
         from core.postgresql import send_alone
 
@@ -446,9 +446,9 @@ def send_insert_alone(
     connection.info[STAGE] = transaction, ALONE if alone else BEGUN
 
 
-def note_insert(connection: Connection, cursor: Any, *_: Any) -> None:
+def note_insert(connection: Connection, *_: Any) -> None:
     """Note that a row is there, which no rollback takes away."""
-    if stage_of(connection) == ALONE and cursor.rowcount != 0:
+    if stage_of(connection) == ALONE:
         connection.info[STAGE] = connection.get_transaction(), INSERTED
 
 

@@ -52,6 +52,9 @@ def create_fts_index(connection: Connection, name: str, *columns: str) -> None:
             connection.exec_driver_sql(statement)
     except OperationalError as error:
         log.warning("Searches will look at every row, without trigrams of FTS5: %s", error.orig)
+        if is_fts(connection, name):  # its triggers would refuse each write
+            for statement in drops(name):
+                connection.exec_driver_sql(statement)
 
 
 def statements(name: str, columns: Iterable[str]) -> list[str]:

@@ -235,6 +235,17 @@ def test_a_copy_without_a_column_of_it_has_none(
     assert caplog.text.count("alembic revision --autogenerate makes another") == 1
 
 
+def test_an_index_of_what_is_not_there(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """As the way back from a migration may ask for one: nothing is left of it."""
+    with engine.begin() as connection:
+        for statement in drops("note"):
+            connection.exec_driver_sql(statement)
+        create_fts_index(connection, "note", "title", "gone")
+        assert "Searches will look at every row" in caplog.text
+        connection.execute(update(Note).values(title="Changed"))
+        assert not has_fts_index(connection, "note")
+
+
 def test_a_table_of_that_name_is_left_alone(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
