@@ -151,7 +151,7 @@ def listed(
 
 
 def leave_empty(table: Table) -> None:
-    """Leave all rows out of that index on PostgreSQL, too.
+    """Leave all rows out of ix_..._none on PostgreSQL, too.
 
     As an argument of Index, `postgresql_where` would load the dialect of PostgreSQL with each app
     on SQLite: 20 ms and 2 MB.

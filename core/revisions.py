@@ -96,7 +96,8 @@ def searches(kind: str = "search") -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, tuple[str, ...]] = {}
     by_revision = {revision_in(file)[0]: file for file in files()}
-    in_order = TopologicalSorter(followed()).static_order()  # and not by the names of the files
+    # As they follow each other, and not by the names of their files.
+    in_order = TopologicalSorter(followed()).static_order()
     upgrades = (
         part
         for revision in in_order

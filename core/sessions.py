@@ -98,10 +98,10 @@ def kind_of(connection: HTTPConnection) -> str:
     if parameter and connection.query_params.get(parameter):
         return "search"
     marked: str | None = getattr(endpoint, "session_kind", None)
-    # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
-    # On SQLite, a GET waits in a queue of its own, since most of them only read.
     if is_async(endpoint) and marked == WRITES_ONCE:
         marked = None  # on SQLite, it takes two places
+    # An endpoint that says nothing may write, also in a GET: a link that confirms an email does.
+    # On SQLite, a GET waits in a queue of its own, since most of them only read.
     if marked or connection.scope.get("method") in ("GET", "HEAD"):
         return marked or "get"
     return "async_write" if is_async(endpoint) else "write"

@@ -413,7 +413,7 @@ def test_what_goes_on_after_it_is_a_transaction(engine: Engine) -> None:
 
 
 def test_what_writes_once_in_the_event_loop_is_a_transaction(engine: Engine) -> None:
-    """It has to begin with how long it may wait there."""
+    """As any `async def` that writes, it takes two places on SQLite."""
     own = FastAPI()
 
     @own.post("/")
